@@ -1,1 +1,14 @@
-//! In construction.
+//! Starts the real processes that tests, the demo and the bench drive: a software TPM, the reference city, clamd, gatewayd
+//! and a browser.
+//!
+//! It does not: pretend to be any of them, know what a test asserts, or use an async runtime (callers bring their own).
+
+pub mod binaries;
+pub mod city;
+pub mod error;
+pub mod ports;
+pub mod process;
+pub mod wait;
+
+pub use error::{Error, Result};
+pub use process::{Child, Program};
