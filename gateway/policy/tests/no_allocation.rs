@@ -1,0 +1,76 @@
+//! Judging a request allocates nothing, whether it is permitted or refused.
+#![allow(
+    unsafe_code,
+    reason = "counting allocations needs an allocator, whose trait is unsafe"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gateway_policy::{
+    Antivirus, Area, Asked, Certificate, Clock, Evidence, Gate, Snapshot, Standing, Timestamp,
+};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed to the system allocator unchanged; counting touches no memory of the caller.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller upholds the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller upholds the contract of `dealloc`, and `alloc` above is the system's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn judging_allocates_nothing() {
+    let now = Timestamp(1_800_000_000);
+    let blank = Snapshot::nothing_known(now);
+    let good = Snapshot {
+        taken: now,
+        antivirus: Evidence::Known {
+            value: Antivirus::Alive,
+            at: now,
+        },
+        clock: Evidence::Known {
+            value: Clock::Sane,
+            at: now,
+        },
+        certificate: Evidence::Known {
+            value: Certificate::Held {
+                not_before: now.plus(-9),
+                not_after: now.plus(9_999_999),
+            },
+            at: now,
+        },
+        standing: Evidence::Known {
+            value: Standing::Active,
+            at: now,
+        },
+    };
+    let asked = Asked {
+        area: Area::Staff,
+        writes: true,
+        transfers_file: true,
+    };
+    let gate = Gate::new();
+
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let permitted = black_box(gate.check(black_box(&asked), black_box(&good), now)).is_ok();
+    let refused = black_box(gate.check(black_box(&asked), black_box(&blank), now)).is_err();
+    let after = ALLOCATIONS.load(Ordering::Relaxed);
+
+    assert!(permitted && refused);
+    assert_eq!(after - before, 0);
+}
