@@ -1,2 +1,61 @@
-//! In construction.
-fn main() {}
+//! The project's own commands: `cargo xtask demo`, `test`, `bench` and `setup`.
+//!
+//! It does not contain anything the product needs at run time.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool talks to its terminal"
+)]
+
+mod bench;
+mod debian;
+mod demo;
+mod steps;
+mod suite;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use debian::Purpose;
+
+/// Builds, shows, tests and measures the facility gateway.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Start a whole facility on this machine: TPM, city, antivirus, gateway; Ctrl-C ends it.
+    Demo(demo::Arguments),
+    /// Run everything that must hold before a change is taken.
+    Test(suite::Arguments),
+    /// Measure the gateway beside nginx and HAProxy.
+    Bench(bench::Arguments),
+    /// Only install the Debian packages that the other commands need.
+    Setup,
+}
+
+fn main() -> ExitCode {
+    let task = Arguments::parse().task;
+    let purpose = match task {
+        Task::Demo(_) => Purpose::Demo,
+        Task::Test(_) => Purpose::Test,
+        Task::Bench(_) => Purpose::Bench,
+        Task::Setup => Purpose::Everything,
+    };
+    if let Err(error) = debian::ensure(purpose) {
+        eprintln!("{error}");
+        return ExitCode::from(2);
+    }
+    match task {
+        Task::Demo(arguments) => demo::run(&arguments),
+        Task::Test(arguments) => suite::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
+        Task::Setup => ExitCode::SUCCESS,
+    }
+}

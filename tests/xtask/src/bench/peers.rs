@@ -1,0 +1,154 @@
+//! nginx and HAProxy as Debian 13 ships them, in a tree of their own: their OpenSSL is much faster than Debian 12's, and
+//! a comparison with the older one would flatter us.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A Debian 13 tree with the peers in it.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    /// Makes the tree if it is not there (root, mmdebstrap; under a minute).
+    pub(crate) fn prepare(work: &Path) -> Result<Self, String> {
+        let root = work.join("trixie");
+        if !root.join("usr/sbin/haproxy").exists() {
+            eprintln!("making a Debian 13 tree with nginx and HAProxy in {}", root.display());
+            let _ = fs::remove_dir_all(&root);
+            let status = Command::new("mmdebstrap")
+                .args(["--variant=apt", "--include=nginx,haproxy,ca-certificates", "trixie"])
+                .arg(&root)
+                .arg(mirror()?)
+                .status()
+                .map_err(|error| format!("mmdebstrap: {error}"))?;
+            if !status.success() {
+                return Err("mmdebstrap could not make the Debian 13 tree".to_owned());
+            }
+        }
+        // The peers read their configuration and certificates from the tree itself.
+        fs::create_dir_all(root.join("bench")).map_err(|error| error.to_string())?;
+        Ok(Self { root })
+    }
+
+    /// A folder inside the tree, and the name it has there.
+    pub(crate) fn folder(&self, name: &str) -> Result<(PathBuf, String), String> {
+        let path = self.root.join("bench").join(name);
+        fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok((path, format!("/bench/{name}")))
+    }
+
+    /// Starts a program of the tree in the foreground, pinned to one processor.
+    pub(crate) fn spawn(&self, cpu: u32, arguments: &[&str], log: &Path) -> Result<Child, String> {
+        let log = fs::File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        Command::new("taskset")
+            .args(["-c", &cpu.to_string(), "chroot"])
+            .arg(&self.root)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(|error| error.to_string())?)
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("{arguments:?}: {error}"))
+    }
+
+    /// The first line that says which version a program is.
+    pub(crate) fn version(&self, arguments: &[&str]) -> String {
+        let output = Command::new("chroot").arg(&self.root).args(arguments).output();
+        output
+            .map(|output| [output.stdout, output.stderr].concat())
+            .ok()
+            .and_then(|text| String::from_utf8_lossy(&text).lines().next().map(str::to_owned))
+            .unwrap_or_default()
+    }
+}
+
+/// The mirror this machine itself uses, so that nothing names one here.
+fn mirror() -> Result<String, String> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    files.extend(fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path()));
+    files
+        .iter()
+        .filter_map(|file| fs::read_to_string(file).ok())
+        .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .map(|word| word.trim_end_matches('/').to_owned())
+        .find(|word| word.starts_with("http") && word.ends_with("/debian"))
+        .ok_or_else(|| "no Debian mirror is named in the apt sources of this machine".to_owned())
+}
+
+/// nginx as relay: TLS in, mutual TLS out, connections kept.
+pub(crate) fn nginx_relay(port: u16, origin: u16, certificates: &str, host: &str) -> String {
+    format!(
+        "daemon off; worker_processes 1; pid /bench/nginx/pid; error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  upstream origin {{ server 127.0.0.1:{origin}; keepalive 128; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port} ssl; http2 on; server_name {host};
+    keepalive_requests 100000000;
+    ssl_certificate {certificates}/server.pem; ssl_certificate_key {certificates}/server.key;
+    ssl_protocols TLSv1.3; ssl_ecdh_curve X25519:prime256v1;
+    location / {{
+      proxy_pass https://origin; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
+      proxy_ssl_certificate {certificates}/client.pem; proxy_ssl_certificate_key {certificates}/client.key;
+      proxy_ssl_trusted_certificate {certificates}/ca.pem; proxy_ssl_verify on; proxy_ssl_name {host};
+      proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.3; proxy_max_temp_file_size 0;
+    }}
+  }}
+}}
+"
+    )
+}
+
+/// HAProxy as relay, one thread.
+pub(crate) fn haproxy_relay(port: u16, origin: u16, certificates: &str, host: &str) -> String {
+    format!(
+        "global
+  nbthread 1
+  maxconn 8192
+  ssl-default-bind-options ssl-min-ver TLSv1.3
+  ssl-default-bind-curves X25519:P-256
+defaults
+  mode http
+  timeout client 60s
+  timeout server 60s
+  timeout connect 5s
+  timeout http-keep-alive 60s
+  http-reuse always
+frontend lan
+  bind 127.0.0.1:{port} ssl crt {certificates}/server-and-key.pem alpn h2,http/1.1
+  default_backend city
+backend city
+  server origin 127.0.0.1:{origin} ssl crt {certificates}/client-and-key.pem ca-file {certificates}/ca.pem verify required sni str({host}) verifyhost {host} alpn http/1.1
+"
+    )
+}
+
+/// The origin: static files behind mandatory client certificates. `$ssl_session_reused` tells full handshakes from resumed ones.
+pub(crate) fn nginx_origin(port: u16, one_shot: u16, certificates: &str, root: &str, log: &str) -> String {
+    let server = |port: u16, requests: u32, log: &str| {
+        format!(
+            "  server {{
+    listen 127.0.0.1:{port} ssl; keepalive_requests {requests}; access_log {log};
+    ssl_certificate {certificates}/server.pem; ssl_certificate_key {certificates}/server.key;
+    ssl_client_certificate {certificates}/clients.pem; ssl_verify_client on; ssl_verify_depth 3;
+    ssl_protocols TLSv1.3; ssl_ecdh_curve X25519:prime256v1; ssl_session_timeout 1h;
+    root {root};
+  }}
+"
+        )
+    };
+    format!(
+        "daemon off; worker_processes 1; pid /bench/origin/pid; error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+  log_format handshakes '$ssl_session_reused $status'; default_type text/plain; keepalive_timeout 600s;
+{}{}}}
+",
+        server(port, 100_000_000, "off"),
+        server(one_shot, 1, &format!("{log} handshakes")),
+    )
+}

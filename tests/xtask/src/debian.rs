@@ -1,0 +1,242 @@
+//! Debian's packages: which ones each command needs, which are missing, and installing those.
+//!
+//! It does not start or stop the services these packages bring, and it never removes anything.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::process::{Command, Stdio};
+
+/// What the packages are wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Demo,
+    Test,
+    Bench,
+    Everything,
+}
+
+/// One needed package; several names where Debian 12 and 13 differ, the newer first.
+struct Need {
+    names: &'static [&'static str],
+    purposes: &'static [Purpose],
+}
+
+const fn need(names: &'static [&'static str], purposes: &'static [Purpose]) -> Need {
+    Need { names, purposes }
+}
+
+use Purpose::{Bench, Demo, Test};
+
+const NEEDS: &[Need] = &[
+    // To build: aws-lc and SQLite are compiled from C, the TPM stack is linked.
+    need(&["gcc"], &[Demo, Test, Bench]),
+    need(&["libc6-dev"], &[Demo, Test, Bench]),
+    need(&["pkg-config"], &[Demo, Test, Bench]),
+    need(&["libtss2-dev"], &[Demo, Test, Bench]),
+    // libtss2 opens the way to the TPM at run time (dlopen), by these names.
+    need(
+        &["libtss2-tcti-swtpm0t64", "libtss2-tcti-swtpm0"],
+        &[Demo, Test, Bench],
+    ),
+    need(
+        &["libtss2-tcti-device0t64", "libtss2-tcti-device0"],
+        &[Demo, Test],
+    ),
+    // The facility's outside world.
+    need(&["swtpm"], &[Demo, Test, Bench]),
+    need(&["swtpm-tools"], &[Demo, Test, Bench]),
+    need(&["clamav-daemon"], &[Demo, Test, Bench]),
+    need(&["clamav"], &[Demo, Test, Bench]),
+    need(&["curl"], &[Demo, Test, Bench]),
+    need(&["openssl"], &[Demo, Test, Bench]),
+    // Strangers that the tests let loose on the product.
+    need(&["tpm2-tools"], &[Test]),
+    need(&["strongswan-pki"], &[Test]),
+    need(&["chromium"], &[Test]),
+    need(&["chromium-driver"], &[Test]),
+    need(&["fonts-noto-cjk"], &[Test]),
+    need(&["libnss3-tools"], &[Test]),
+    need(&["nghttp2-client"], &[Test, Bench]),
+    need(&["jupyter-notebook"], &[Test]),
+    need(&["python3-venv"], &[Test]),
+    need(&["systemd"], &[Test]),
+    // Peers and load of the bench.
+    need(&["nginx-light"], &[Test, Bench]),
+    need(&["haproxy"], &[Bench]),
+    need(&["wrk"], &[Bench]),
+];
+
+/// Why a command cannot go on.
+#[derive(Debug)]
+pub(crate) enum PackageError {
+    NotDebian,
+    NotAllowed { line: String },
+    Failed { line: String },
+}
+
+impl fmt::Display for PackageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotDebian => f.write_str("this needs Debian 12 or 13: dpkg-query was not found"),
+            Self::NotAllowed { line } => write!(
+                f,
+                "Debian packages are missing. Run this, then try again:\n\n    {line}\n"
+            ),
+            Self::Failed { line } => {
+                write!(f, "this failed; its own message is above:\n\n    {line}\n")
+            }
+        }
+    }
+}
+
+/// Sees that every package for `purpose` is installed, and installs what is missing when this user may.
+///
+/// # Errors
+/// When packages are missing and cannot be installed; the message holds the exact line to run.
+pub(crate) fn ensure(purpose: Purpose) -> Result<(), PackageError> {
+    let installed = installed()?;
+    let missing: Vec<&Need> = NEEDS
+        .iter()
+        .filter(|need| purpose == Purpose::Everything || need.purposes.contains(&purpose))
+        .filter(|need| !need.names.iter().any(|name| installed.contains(*name)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let authority = Authority::find();
+    if missing.iter().any(|need| available(need).is_none()) {
+        // A fresh machine or container has no package lists yet.
+        if let Some(authority) = authority {
+            authority.run(&["apt-get", "update"])?;
+        }
+    }
+    let names: Vec<&str> = missing
+        .iter()
+        .map(|need| available(need).unwrap_or(need.names[0]))
+        .collect();
+    let mut arguments = vec!["apt-get", "install", "--yes", "--no-install-recommends"];
+    arguments.extend(&names);
+    let Some(authority) = authority else {
+        return Err(PackageError::NotAllowed {
+            line: format!("sudo {}", arguments.join(" ")),
+        });
+    };
+    println!("Installing from Debian: {}", names.join(" "));
+    authority.run(&arguments)
+}
+
+/// The names of all installed packages.
+fn installed() -> Result<BTreeSet<String>, PackageError> {
+    let output = Command::new("dpkg-query")
+        .args(["--show", "--showformat", "${db:Status-Abbrev} ${Package}\n"])
+        .output()
+        .map_err(|_| PackageError::NotDebian)?;
+    Ok(parse_installed(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// Status `ii` means wanted and wholly installed; anything else is half-way or removed.
+fn parse_installed(listing: &str) -> BTreeSet<String> {
+    listing
+        .lines()
+        .filter_map(|line| line.strip_prefix("ii"))
+        .map(|name| name.trim().to_owned())
+        .collect()
+}
+
+/// The first of the names that this Debian can install.
+fn available(need: &Need) -> Option<&'static str> {
+    need.names.iter().copied().find(|name| {
+        let policy = Command::new("apt-cache")
+            .args(["policy", name])
+            .env("LC_ALL", "C")
+            .output();
+        policy.is_ok_and(|policy| has_candidate(&String::from_utf8_lossy(&policy.stdout)))
+    })
+}
+
+fn has_candidate(policy: &str) -> bool {
+    policy
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Candidate:"))
+        .any(|version| version.trim() != "(none)")
+}
+
+/// How packages can be installed without asking anybody.
+#[derive(Debug, Clone, Copy)]
+enum Authority {
+    Root,
+    Sudo,
+}
+
+impl Authority {
+    fn find() -> Option<Self> {
+        if nix::unistd::geteuid().is_root() {
+            return Some(Self::Root);
+        }
+        let passwordless = Command::new("sudo")
+            .args(["-n", "true"])
+            .stderr(Stdio::null())
+            .status();
+        passwordless
+            .is_ok_and(|status| status.success())
+            .then_some(Self::Sudo)
+    }
+
+    fn run(self, arguments: &[&str]) -> Result<(), PackageError> {
+        let mut command = match self {
+            Self::Root => Command::new("env"),
+            Self::Sudo => Command::new("sudo"),
+        };
+        if matches!(self, Self::Sudo) {
+            command.args(["-n", "env"]);
+        }
+        let status = command
+            .arg("DEBIAN_FRONTEND=noninteractive")
+            .args(arguments)
+            .stdin(Stdio::null())
+            .status();
+        if status.is_ok_and(|status| status.success()) {
+            return Ok(());
+        }
+        Err(PackageError::Failed {
+            line: arguments.join(" "),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_package_does_not_count_as_installed() {
+        let listing = "ii  curl\nrc  nginx-light\niU  swtpm\nii  openssl\n";
+        assert_eq!(
+            parse_installed(listing),
+            BTreeSet::from(["curl".to_owned(), "openssl".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_package_that_only_the_other_release_has_is_no_candidate() {
+        assert!(has_candidate(
+            "libtss2-dev:\n  Installed: (none)\n  Candidate: 3.2.1-3\n"
+        ));
+        assert!(!has_candidate(
+            "x:\n  Installed: (none)\n  Candidate: (none)\n"
+        ));
+        assert!(!has_candidate(""));
+    }
+
+    #[test]
+    fn the_line_to_run_is_given_in_full() {
+        let error = PackageError::NotAllowed {
+            line: "sudo apt-get install --yes swtpm".to_owned(),
+        };
+        assert!(
+            error
+                .to_string()
+                .contains("\n    sudo apt-get install --yes swtpm\n")
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! `cargo xtask test`: everything that must hold before a change is taken, and `--quick`, the inner loop.
+//!
+//! It does not contain tests; it runs those of the workspace and the tools around them.
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use test_harness::binaries;
+
+use crate::steps::Run;
+
+/// Options of `cargo xtask test`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only formatting, lints and the unit tests: no browser, no end-to-end tests.
+    #[arg(long)]
+    quick: bool,
+}
+
+/// End-to-end tests start whole facilities; two at a time would only wait for each other.
+const SERIAL: &str = "gateway-e2e";
+
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    let start = Instant::now();
+    let mut run = match Run::new(&binaries::workspace().join("target/xtask")) {
+        Ok(run) => run,
+        Err(error) => {
+            eprintln!("target/xtask cannot be created: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    style(&mut run);
+    if arguments.quick {
+        run.step(
+            "unit tests",
+            cargo(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]),
+        );
+    } else {
+        everything(&mut run);
+    }
+    let passed = run.close();
+    println!("in {} s", start.elapsed().as_secs());
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn style(run: &mut Run) {
+    if answers("fmt") {
+        run.step("formatting", cargo(["fmt", "--all", "--check"]));
+    } else {
+        run.skip("formatting", "cargo fmt is not installed (rustfmt)");
+    }
+    if answers("clippy") {
+        run.step(
+            "lints",
+            cargo([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        );
+    } else {
+        run.skip("lints", "cargo clippy is not installed");
+    }
+}
+
+fn everything(run: &mut Run) {
+    // Tests start our binaries from the target directory, so these have to be there and current.
+    if !run.step("build", cargo(["build", "--workspace", "--bins"])) {
+        return;
+    }
+    run.step(
+        "tests of each crate",
+        cargo(["test", "--workspace", "--exclude", SERIAL, "--no-fail-fast"]),
+    );
+    run.step(
+        "end-to-end tests",
+        cargo([
+            "test",
+            "--package",
+            SERIAL,
+            "--no-fail-fast",
+            "--",
+            "--test-threads",
+            "1",
+        ]),
+    );
+    let mut documentation = cargo(["doc", "--workspace", "--no-deps"]);
+    run.step(
+        "documentation",
+        documentation.env("RUSTDOCFLAGS", "-D warnings"),
+    );
+    city_interface(run);
+    if answers("deny") {
+        run.step(
+            "licences and advisories",
+            cargo(["deny", "--all-features", "check"]),
+        );
+    } else {
+        run.skip(
+            "licences and advisories",
+            "cargo-deny is not installed; the architecture test still holds the licences",
+        );
+    }
+}
+
+/// The reference city against its own OpenAPI description.
+fn city_interface(run: &mut Run) {
+    let script = binaries::workspace().join("tests/city/schemathesis.sh");
+    if script.is_file() {
+        run.step(
+            "city interface (schemathesis)",
+            Command::new("bash")
+                .arg(script)
+                .current_dir(binaries::workspace()),
+        );
+    } else {
+        run.skip(
+            "city interface (schemathesis)",
+            "tests/city/schemathesis.sh is not there",
+        );
+    }
+}
+
+/// The cargo that runs this, on the whole workspace.
+pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(binaries::workspace());
+    command
+}
+
+/// Whether cargo knows the subcommand.
+fn answers(subcommand: &str) -> bool {
+    cargo([subcommand, "--version"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
