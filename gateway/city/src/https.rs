@@ -1,0 +1,603 @@
+//! One dialled HTTPS connection to the city: TCP, TLS 1.3, then HTTP/2 or HTTP/1.1 as ALPN decides.
+//!
+//! It does not pool, does not retry, follows no redirect and keeps no cookie: those are decisions of its callers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, DATE, HOST, RETRY_AFTER};
+use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
+use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::CityError;
+use crate::backoff::{parse_http_date, parse_retry_after};
+use crate::error::Revocation;
+use crate::wire::{MAX_PROBLEM, Problem, problem_type};
+
+/// Where something of the city is to be found.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// Host name: for SNI, for the certificate, for `Host`.
+    pub host: String,
+    /// Port.
+    #[serde(default = "https_port")]
+    pub port: u16,
+    /// Dial this address and do not ask DNS. For tests, demonstrations, and sites whose DNS is not to be trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connect: Option<SocketAddr>,
+}
+
+const fn https_port() -> u16 {
+    443
+}
+
+impl Endpoint {
+    /// The authority as it belongs into `Host`: the port only when it is not 443.
+    pub fn authority(&self) -> String {
+        if self.port == 443 {
+            self.host.clone()
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// How long each part of an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// Name resolution and TCP together.
+    pub connect: Duration,
+    /// The TLS handshake, which includes a signature of the TPM.
+    pub handshake: Duration,
+    /// From the end of the request to the head of the response.
+    pub response: Duration,
+    /// Between two pieces of a body.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(20),
+            response: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A finished handshake, before any HTTP.
+#[derive(Debug)]
+pub struct Dialled {
+    /// The encrypted stream. It remembers the alert that ended it.
+    pub stream: ObservedStream,
+    /// `tls-exporter` channel binding (RFC 9266 §4): 32 bytes that both ends of this one connection know.
+    pub channel_binding: [u8; 32],
+    /// True when ALPN chose HTTP/2.
+    pub http2: bool,
+    /// The server's certificate chain, leaf first.
+    pub peer_chain: Vec<rustls::pki_types::CertificateDer<'static>>,
+}
+
+/// The RFC 9266 label of the `tls-exporter` channel binding; its context is empty (and present).
+pub const CHANNEL_BINDING_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+
+/// Connects and finishes the TLS handshake.
+///
+/// TCP is dialled on the caller's runtime. The handshake is driven by a thread of tokio's blocking pool, because
+/// rustls calls the signing key synchronously while it processes the server's flight: with the key in a TPM that is
+/// 2 ms to several 100 ms during which a runtime worker would serve nobody else (measured: a 5 ms timer was late by
+/// 726 ms). `Handle::block_on` keeps socket readiness and timers with the runtime, so that this works on
+/// the current-thread flavour too, where `block_in_place` would panic. A dial costs one thread hop; dials are rare.
+///
+/// # Errors
+/// All classes of [`CityError`] that can happen before HTTP.
+pub async fn dial(
+    endpoint: &Endpoint,
+    config: Arc<ClientConfig>,
+    timeouts: &Timeouts,
+) -> Result<Dialled, CityError> {
+    let host = &endpoint.host;
+    let name = ServerName::try_from(host.clone()).map_err(|_| CityError::Protocol {
+        host: host.clone(),
+        what: "the configured name is no DNS name",
+    })?;
+    let tcp = within(host, "accept", timeouts.connect, connect_tcp(endpoint)).await?;
+    let limit = timeouts.handshake;
+    let runtime = tokio::runtime::Handle::current();
+    let handshake = tokio::task::spawn_blocking(move || {
+        runtime.block_on(tokio::time::timeout(
+            limit,
+            TlsConnector::from(config).connect(name, tcp),
+        ))
+    });
+    let stream = match handshake.await {
+        Ok(Ok(finished)) => finished.map_err(|error| CityError::from_io(host, error))?,
+        Ok(Err(_elapsed)) => {
+            return Err(CityError::Timeout {
+                host: host.clone(),
+                what: "finish the handshake",
+                limit,
+            });
+        }
+        Err(join) => {
+            return Err(CityError::Broken {
+                host: host.clone(),
+                source: join.into(),
+            });
+        }
+    };
+    let (_, tls) = stream.get_ref();
+    let mut channel_binding = [0_u8; 32];
+    tls.export_keying_material(&mut channel_binding, CHANNEL_BINDING_LABEL, Some(b""))
+        .map_err(|source| CityError::Handshake {
+            host: host.clone(),
+            source,
+        })?;
+    let http2 = tls.alpn_protocol() == Some(b"h2");
+    let peer_chain = tls
+        .peer_certificates()
+        .unwrap_or_default()
+        .iter()
+        .map(|c| c.clone().into_owned())
+        .collect();
+    Ok(Dialled {
+        stream: ObservedStream::new(stream),
+        channel_binding,
+        http2,
+        peer_chain,
+    })
+}
+
+async fn connect_tcp(endpoint: &Endpoint) -> Result<TcpStream, CityError> {
+    let host = &endpoint.host;
+    let failed = |source| CityError::Connect {
+        host: host.clone(),
+        port: endpoint.port,
+        source,
+    };
+    let addresses: Vec<SocketAddr> = match endpoint.connect {
+        Some(address) => vec![address],
+        None => tokio::net::lookup_host((host.as_str(), endpoint.port))
+            .await
+            .map_err(|source| CityError::Dns {
+                host: host.clone(),
+                source,
+            })?
+            .collect(),
+    };
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => {
+                tcp.set_nodelay(true).map_err(failed)?;
+                return Ok(tcp);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+async fn within<T>(
+    host: &str,
+    what: &'static str,
+    limit: Duration,
+    future: impl Future<Output = Result<T, CityError>>,
+) -> Result<T, CityError> {
+    tokio::time::timeout(limit, future)
+        .await
+        .unwrap_or_else(|_| {
+            Err(CityError::Timeout {
+                host: host.to_owned(),
+                what,
+                limit,
+            })
+        })
+}
+
+/// A TLS stream that remembers the fatal alert that ended it.
+///
+/// In TLS 1.3 the server judges the client's certificate after the client believes the handshake finished, so
+/// `certificate_revoked` arrives on a later read, where HTTP libraries flatten it into "connection error".
+#[derive(Debug)]
+pub struct ObservedStream {
+    inner: TlsStream<TcpStream>,
+    alert: Arc<OnceLock<AlertDescription>>,
+}
+
+impl ObservedStream {
+    fn new(inner: TlsStream<TcpStream>) -> Self {
+        Self {
+            inner,
+            alert: Arc::default(),
+        }
+    }
+
+    /// A cell that will hold the alert, for keeping after the stream was given away.
+    pub fn alert(&self) -> Arc<OnceLock<AlertDescription>> {
+        Arc::clone(&self.alert)
+    }
+
+    /// The TLS stream itself.
+    pub const fn get_ref(&self) -> &TlsStream<TcpStream> {
+        &self.inner
+    }
+
+    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result
+            && let Some(rustls::Error::AlertReceived(alert)) =
+                error.get_ref().and_then(|e| e.downcast_ref())
+        {
+            // Only the first alert counts; later reads repeat it.
+            let _ = self.alert.set(*alert);
+        }
+        result
+    }
+}
+
+impl AsyncRead for ObservedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
+        Poll::Ready(self.note(result))
+    }
+}
+
+impl AsyncWrite for ObservedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = ready!(Pin::new(&mut self.inner).poll_write(cx, buf));
+        Poll::Ready(self.note(result))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(Pin::new(&mut self.inner).poll_flush(cx));
+        Poll::Ready(self.note(result))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(Pin::new(&mut self.inner).poll_shutdown(cx));
+        Poll::Ready(self.note(result))
+    }
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// One connection to the city that requests can be sent on, one after the other (HTTP/2 may overlap them).
+pub struct HttpsConnection {
+    endpoint: Endpoint,
+    sender: Sender,
+    channel_binding: [u8; 32],
+    peer_chain: Vec<rustls::pki_types::CertificateDer<'static>>,
+    alert: Arc<OnceLock<AlertDescription>>,
+    timeouts: Timeouts,
+}
+
+impl std::fmt::Debug for HttpsConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let http2 = matches!(self.sender, Sender::Http2(_));
+        f.debug_struct("HttpsConnection")
+            .field("endpoint", &self.endpoint)
+            .field("http2", &http2)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpsConnection {
+    /// Dials `endpoint`; see [`dial`] for what runs where.
+    ///
+    /// # Errors
+    /// All classes of [`CityError`] that can happen before a response.
+    pub async fn connect(
+        endpoint: &Endpoint,
+        config: Arc<ClientConfig>,
+        timeouts: Timeouts,
+    ) -> Result<Self, CityError> {
+        let Dialled {
+            stream,
+            channel_binding,
+            http2,
+            peer_chain,
+        } = dial(endpoint, config, &timeouts).await?;
+        let alert = stream.alert();
+        let io = TokioIo::new(stream);
+        let broken = |error: hyper::Error| classify(&endpoint.host, &alert, error);
+        let sender = if http2 {
+            let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .handshake(io)
+                .await
+                .map_err(broken)?;
+            // The driver ends by itself when the sender and all bodies are dropped; errors reach the requests.
+            tokio::spawn(async move { drop(connection.await) });
+            Sender::Http2(sender)
+        } else {
+            let (sender, connection) = http1::handshake(io).await.map_err(broken)?;
+            tokio::spawn(async move { drop(connection.await) });
+            Sender::Http1(sender)
+        };
+        Ok(Self {
+            endpoint: endpoint.clone(),
+            sender,
+            channel_binding,
+            peer_chain,
+            alert,
+            timeouts,
+        })
+    }
+
+    /// The `tls-exporter` channel binding of this connection (RFC 9266).
+    pub const fn channel_binding(&self) -> &[u8; 32] {
+        &self.channel_binding
+    }
+
+    /// The server's certificate chain, leaf first.
+    pub fn peer_chain(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
+        &self.peer_chain
+    }
+
+    /// The endpoint dialled.
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// True when no further request can be sent.
+    pub fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Sends a request and waits for the head of the response, whatever its status. `request`'s URI is a path with
+    /// query; authority and `Host` are filled in here.
+    ///
+    /// # Errors
+    /// Everything but a refusal: see [`expect_success`] for those.
+    pub async fn request(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, CityError> {
+        let host = self.endpoint.host.clone();
+        let limit = self.timeouts.response;
+        let request = self.addressed(request)?;
+        let alert = Arc::clone(&self.alert);
+        let answer = async {
+            let result = match &mut self.sender {
+                Sender::Http1(sender) => match sender.ready().await {
+                    Ok(()) => sender.send_request(request).await,
+                    Err(error) => Err(error),
+                },
+                Sender::Http2(sender) => match sender.ready().await {
+                    Ok(()) => sender.send_request(request).await,
+                    Err(error) => Err(error),
+                },
+            };
+            result.map_err(|error| classify(&host, &alert, error))
+        };
+        within(&host, "answer", limit, answer).await
+    }
+
+    fn addressed(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Request<Full<Bytes>>, CityError> {
+        let wrong = |what| CityError::Protocol {
+            host: self.endpoint.host.clone(),
+            what,
+        };
+        let authority = self.endpoint.authority();
+        match self.sender {
+            Sender::Http1(_) => {
+                let value = HeaderValue::from_str(&authority)
+                    .map_err(|_| wrong("the configured host is no host"))?;
+                request.headers_mut().insert(HOST, value);
+            }
+            Sender::Http2(_) => {
+                let mut parts = std::mem::take(request.uri_mut()).into_parts();
+                parts.scheme = Some(Scheme::HTTPS);
+                parts.authority = Some(
+                    Authority::try_from(authority)
+                        .map_err(|_| wrong("the configured host is no host"))?,
+                );
+                *request.uri_mut() =
+                    Uri::from_parts(parts).map_err(|_| wrong("no path to ask for"))?;
+            }
+        }
+        Ok(request)
+    }
+
+    /// Sends a request, and reads a successful answer's body up to `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`expect_success`] and [`read_limited`].
+    pub async fn fetch(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        limit: usize,
+    ) -> Result<Response<Bytes>, CityError> {
+        let response = self.request(request).await?;
+        let response = expect_success(&self.endpoint.host, &self.timeouts, response).await?;
+        let (parts, body) = response.into_parts();
+        let body = read_limited(&self.endpoint.host, body, limit, self.timeouts.idle).await;
+        // The verdict on a client certificate can arrive after the head of the response.
+        let body = body.map_err(|error| self.reclassify(error))?;
+        Ok(Response::from_parts(parts, body))
+    }
+
+    fn reclassify(&self, error: CityError) -> CityError {
+        match (&error, self.alert.get()) {
+            (CityError::Broken { .. }, Some(alert)) => {
+                CityError::from_alert(&self.endpoint.host, *alert)
+            }
+            _ => error,
+        }
+    }
+}
+
+fn classify(host: &str, alert: &OnceLock<AlertDescription>, error: hyper::Error) -> CityError {
+    match alert.get() {
+        Some(alert) => CityError::from_alert(host, *alert),
+        None if error.is_parse() => CityError::Protocol {
+            host: host.to_owned(),
+            what: "not HTTP",
+        },
+        None => CityError::Broken {
+            host: host.to_owned(),
+            source: error.into(),
+        },
+    }
+}
+
+/// Passes 2xx on and turns every other answer into [`CityError::Refused`] or [`CityError::Revoked`], with the problem
+/// document and `Retry-After` read.
+///
+/// # Errors
+/// When the status is not 2xx.
+pub async fn expect_success(
+    host: &str,
+    timeouts: &Timeouts,
+    response: Response<Incoming>,
+) -> Result<Response<Incoming>, CityError> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let text = |name| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok())
+    };
+    let now = OffsetDateTime::now_utc();
+    // A date is best read against the sender's own clock.
+    let retry_after = text(RETRY_AFTER).and_then(|value| {
+        parse_retry_after(value, text(DATE).and_then(parse_http_date).unwrap_or(now))
+    });
+    let media_type = text(CONTENT_TYPE).unwrap_or_default();
+    let problem = read_limited(host, body, MAX_PROBLEM, timeouts.idle)
+        .await
+        .ok()
+        .and_then(|body| Problem::parse(media_type, &body));
+    if problem
+        .as_ref()
+        .is_some_and(|problem| problem.kind == problem_type::CERTIFICATE_REVOKED)
+    {
+        return Err(CityError::Revoked {
+            by: Revocation::Problem,
+        });
+    }
+    let problem = problem.map(Box::new);
+    Err(CityError::Refused {
+        host: host.to_owned(),
+        status: parts.status,
+        problem,
+        retry_after,
+    })
+}
+
+/// Reads a body of at most `limit` bytes, with at most `idle` between two pieces.
+///
+/// # Errors
+/// When it is longer, breaks off, or stalls.
+pub async fn read_limited(
+    host: &str,
+    mut body: Incoming,
+    limit: usize,
+    idle: Duration,
+) -> Result<Bytes, CityError> {
+    let too_large = || CityError::TooLarge {
+        host: host.to_owned(),
+        limit,
+    };
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    let mut out = BytesMut::new();
+    while let Some(piece) = next_piece(host, &mut body, idle).await? {
+        if out.len() + piece.len() > limit {
+            return Err(too_large());
+        }
+        out.extend_from_slice(&piece);
+    }
+    Ok(out.freeze())
+}
+
+/// The next piece of a body; `None` at its end. Trailers are skipped.
+///
+/// # Errors
+/// When the body breaks off or nothing comes for `idle`.
+pub async fn next_piece(
+    host: &str,
+    body: &mut Incoming,
+    idle: Duration,
+) -> Result<Option<Bytes>, CityError> {
+    loop {
+        let frame = tokio::time::timeout(idle, body.frame())
+            .await
+            .map_err(|_| CityError::Timeout {
+                host: host.to_owned(),
+                what: "send on",
+                limit: idle,
+            })?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(error)) => {
+                return Err(CityError::Broken {
+                    host: host.to_owned(),
+                    source: error.into(),
+                });
+            }
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+/// The `Date` of a response: what the other side believes the time is.
+pub fn date<B>(response: &Response<B>) -> Option<OffsetDateTime> {
+    response
+        .headers()
+        .get(DATE)?
+        .to_str()
+        .ok()
+        .and_then(parse_http_date)
+}
+
+/// True for statuses that a later attempt may turn into success.
+pub fn is_temporary(status: StatusCode) -> bool {
+    status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+}
