@@ -4,8 +4,10 @@
 //! It does not: pretend to be any of them, know what a test asserts, or use an async runtime (callers bring their own).
 
 pub mod binaries;
+pub mod browser;
 pub mod city;
 pub mod error;
+pub mod http;
 pub mod ports;
 pub mod process;
 pub mod wait;

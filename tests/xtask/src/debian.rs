@@ -4,7 +4,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::fs::File;
 use std::process::{Command, Stdio};
+
+use test_harness::error::tail;
 
 /// What the packages are wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,17 +193,30 @@ impl Authority {
         if matches!(self, Self::Sudo) {
             command.args(["-n", "env"]);
         }
-        let status = command
+        let failed = || PackageError::Failed {
+            line: arguments.join(" "),
+        };
+        // apt prints hundreds of lines; they matter only when it fails.
+        let log = tempfile::NamedTempFile::new().map_err(|_| failed())?;
+        let output = || {
+            log.reopen()
+                .map_or_else(|_| Stdio::null(), |file: File| file.into())
+        };
+        command
             .arg("DEBIAN_FRONTEND=noninteractive")
-            .args(arguments)
+            .args(arguments);
+        command
             .stdin(Stdio::null())
-            .status();
-        if status.is_ok_and(|status| status.success()) {
+            .stdout(output())
+            .stderr(output());
+        if command.status().is_ok_and(|status| status.success()) {
             return Ok(());
         }
-        Err(PackageError::Failed {
-            line: arguments.join(" "),
-        })
+        eprintln!(
+            "{}",
+            tail(&std::fs::read_to_string(log.path()).unwrap_or_default(), 30)
+        );
+        Err(failed())
     }
 }
 
