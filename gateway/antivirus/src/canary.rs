@@ -1,0 +1,75 @@
+//! Proof that the scanner is alive: it catches what it must catch, and passes what it must pass.
+//!
+//! It does not prove that the database is current.
+
+use crate::{BodyError, Outcome, Scanner, SealedBody, Unavailable, Unscannable};
+
+/// The canary was caught and a clean body passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caught {
+    /// The signature that caught it.
+    pub signature: String,
+}
+
+/// Why the scanner does not count as alive.
+#[derive(Debug, thiserror::Error)]
+pub enum CanaryError {
+    /// The canary passed as clean: the scanner answers but catches nothing.
+    #[error("the scanner let the test virus pass")]
+    Missed,
+    /// A clean body was not found clean: the scanner would stop everything.
+    #[error("the scanner stopped a clean body: {0:?}")]
+    FalseAlarm(Outcome),
+    /// The test virus could not be scanned.
+    #[error("the scanner could not scan the test virus")]
+    Unscannable(#[source] Unscannable),
+    /// The scanner could not be asked.
+    #[error("the scanner could not be asked")]
+    Unavailable(#[source] Unavailable),
+    /// The bodies could not be prepared.
+    #[error("the test bodies could not be prepared")]
+    Prepare(#[source] BodyError),
+}
+
+impl Scanner {
+    /// Scans the EICAR test file and a clean text, beside the limit on concurrent scans, within the time of two commands.
+    ///
+    /// # Errors
+    /// [`CanaryError`] unless the one is caught and the other clean.
+    pub async fn canary(&self) -> Result<Caught, CanaryError> {
+        let prepare = |bytes: &[u8]| SealedBody::from_bytes(bytes).map_err(CanaryError::Prepare);
+        let limit = self.command_limit();
+        let signature = match self.scan_now(&prepare(&eicar())?, limit).await {
+            Outcome::Infected(signature) => signature,
+            Outcome::Clean => return Err(CanaryError::Missed),
+            Outcome::Unscannable(why) => return Err(CanaryError::Unscannable(why)),
+            Outcome::Unavailable(why) => return Err(CanaryError::Unavailable(why)),
+        };
+        match self.scan_now(&prepare(CLEAN)?, limit).await {
+            Outcome::Clean => Ok(Caught { signature }),
+            Outcome::Unavailable(why) => Err(CanaryError::Unavailable(why)),
+            other => Err(CanaryError::FalseAlarm(other)),
+        }
+    }
+}
+
+const CLEAN: &[u8] = b"A clean text, to see that the scanner still tells the difference.\n";
+
+/// The EICAR test file, put together only here: scanners of developers and of the build would stop a source file that
+/// contains it.
+fn eicar() -> Vec<u8> {
+    let name = ["EICAR", "STANDARD", "ANTIVIRUS", "TEST", "FILE"].join("-");
+    [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$", &name, "!$H+H*"]
+        .concat()
+        .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_test_file_has_the_length_its_authors_gave_it() {
+        assert_eq!(eicar().len(), 68);
+    }
+}

@@ -1,0 +1,183 @@
+//! The handle others scan with: bounded in time and in number.
+//!
+//! It does not retry; whoever holds the body knows how long its reader will wait.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+use crate::connection::Connection;
+use crate::{Outcome, SealedBody, Unavailable, Unscannable, reply};
+
+/// How a body reaches clamd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transfer {
+    /// By descriptor; as a stream once clamd has said that it received none.
+    Descriptor,
+    /// As a stream. clamd then writes the body into its temporary directory.
+    Stream,
+}
+
+/// Where clamd is and how long we wait for it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// clamd's socket.
+    pub socket: PathBuf,
+    /// How a body reaches clamd.
+    pub transfer: Transfer,
+    /// The largest body that is scanned, in bytes. Must not exceed clamd's `MaxFileSize` and `StreamMaxLength`.
+    pub largest: u64,
+    /// How many scans may run at once. More than clamd's `MaxThreads` only makes a queue there.
+    pub concurrent: usize,
+    /// How long a scan waits for its turn.
+    pub turn: Duration,
+    /// How long one scan may take. More than clamd's `MaxScanTime`.
+    pub scan: Duration,
+    /// How long clamd may take to answer a command without a body. Measured: 2.8 s under overload, so busy is not dead.
+    pub command: Duration,
+}
+
+impl Config {
+    /// The settings that belong to the box's `clamd.conf`.
+    #[must_use]
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+            transfer: Transfer::Descriptor,
+            largest: 50 * 1024 * 1024,
+            concurrent: 4,
+            turn: Duration::from_secs(20),
+            scan: Duration::from_secs(40),
+            command: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A cloneable handle to clamd. Holds no connection.
+#[derive(Clone, Debug)]
+pub struct Scanner(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: Config,
+    turns: Semaphore,
+    /// clamd has said that it receives no descriptors (a security module on its side, for example).
+    descriptors_refused: AtomicBool,
+}
+
+impl Scanner {
+    /// A handle; nothing is connected yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let turns = Semaphore::new(config.concurrent.max(1));
+        Self(Arc::new(Inner {
+            config,
+            turns,
+            descriptors_refused: AtomicBool::new(false),
+        }))
+    }
+
+    /// The largest body that is scanned, in bytes.
+    #[must_use]
+    pub fn largest(&self) -> u64 {
+        self.0.config.largest
+    }
+
+    /// Asks clamd about one body.
+    pub async fn scan(&self, body: &SealedBody) -> Outcome {
+        match self.turn().await {
+            Ok(_turn) => self.scan_now(body, self.0.config.scan).await,
+            Err(busy) => Outcome::Unavailable(busy),
+        }
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Unavailable> {
+        match timeout(self.0.config.turn, self.0.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            // The semaphore is never closed; were it, no scan could be had either.
+            Ok(Err(_)) | Err(_) => Err(Unavailable::Busy),
+        }
+    }
+
+    /// Scans without waiting for a turn: the canary must not wait behind the traffic it vouches for.
+    pub(crate) async fn scan_now(&self, body: &SealedBody, limit: Duration) -> Outcome {
+        if body.len() > self.0.config.largest {
+            return Outcome::Unscannable(Unscannable::TooLarge);
+        }
+        let raw = match timeout(limit, self.transfer(body)).await {
+            Ok(Ok(raw)) => raw,
+            Ok(Err(unavailable)) => return Outcome::Unavailable(unavailable),
+            Err(_) => return Outcome::Unavailable(Unavailable::TimedOut),
+        };
+        reply::parse(&raw)
+    }
+
+    async fn transfer(&self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
+        let refused = &self.0.descriptors_refused;
+        if self.0.config.transfer == Transfer::Descriptor && !refused.load(Ordering::Relaxed) {
+            let raw = self.connect().await?.pass_descriptor(body).await?;
+            if !raw.starts_with(b"No file descriptor received") && raw != b"UNKNOWN COMMAND\0" {
+                return Ok(raw);
+            }
+            if !refused.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "clamd receives no descriptors; bodies are streamed to it from now on"
+                );
+            }
+        }
+        self.connect().await?.stream(body).await
+    }
+
+    /// Whether clamd answers at all. An answer does not mean that it catches anything; see [`Scanner::canary`].
+    ///
+    /// # Errors
+    /// [`Unavailable`] with the reason.
+    pub async fn ping(&self) -> Result<(), Unavailable> {
+        match self.command(b"zPING\0").await?.as_slice() {
+            b"PONG\0" => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// clamd's own description of its engine and, with an official database, that database's number and date.
+    ///
+    /// # Errors
+    /// [`Unavailable`] with the reason.
+    pub async fn version(&self) -> Result<String, Unavailable> {
+        let raw = self.command(b"zVERSION\0").await?;
+        let text = raw
+            .strip_suffix(b"\0")
+            .and_then(|text| std::str::from_utf8(text).ok());
+        match text {
+            Some(text) if text.starts_with("ClamAV ") => Ok(text.to_owned()),
+            _ => Err(unexpected(&raw)),
+        }
+    }
+
+    async fn command(&self, command: &[u8]) -> Result<Vec<u8>, Unavailable> {
+        let asking = async { self.connect().await?.ask(command).await };
+        timeout(self.0.config.command, asking)
+            .await
+            .unwrap_or(Err(Unavailable::TimedOut))
+    }
+
+    async fn connect(&self) -> Result<Connection, Unavailable> {
+        Connection::open(&self.0.config.socket).await
+    }
+
+    pub(crate) fn command_limit(&self) -> Duration {
+        self.0.config.command
+    }
+}
+
+/// An answer to a command without a body, judged as any other: none, a time-out, or something unknown.
+fn unexpected(raw: &[u8]) -> Unavailable {
+    match reply::parse(raw) {
+        Outcome::Unavailable(unavailable) => unavailable,
+        other => Unavailable::Answer(format!("{other:?}")),
+    }
+}
