@@ -1,1 +1,3 @@
 //! In construction.
+mod config;
+pub use config::{CityTable, ConfigError, LanTable, ProvisioningConfig, TpmTable};
