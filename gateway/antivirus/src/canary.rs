@@ -39,7 +39,17 @@ impl Scanner {
     pub async fn canary(&self) -> Result<Caught, CanaryError> {
         let prepare = |bytes: &[u8]| SealedBody::from_bytes(bytes).map_err(CanaryError::Prepare);
         let limit = self.command_limit();
-        let signature = match self.scan_now(&prepare(&eicar())?, limit).await {
+        let virus = prepare(&eicar())?;
+        let mut outcome = self.scan_now(&virus, limit).await;
+        // Where a security module withholds descriptors from clamd, it hangs up. Only the canary may draw that
+        // conclusion: a hang-up on any other body more likely means that clamd was killed.
+        if outcome == Outcome::Unavailable(Unavailable::NoAnswer) && !self.streams() {
+            outcome = self.scan_as_stream(&virus, limit).await;
+            if matches!(outcome, Outcome::Infected(_)) {
+                self.stream_from_now_on();
+            }
+        }
+        let signature = match outcome {
             Outcome::Infected(signature) => signature,
             Outcome::Clean => return Err(CanaryError::Missed),
             Outcome::Unscannable(why) => return Err(CanaryError::Unscannable(why)),

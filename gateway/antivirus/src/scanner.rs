@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::connection::Connection;
@@ -16,7 +17,7 @@ use crate::{Outcome, SealedBody, Unavailable, Unscannable, reply};
 /// How a body reaches clamd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transfer {
-    /// By descriptor; as a stream once clamd has said that it received none.
+    /// By descriptor; as a stream once clamd has shown that it receives none.
     Descriptor,
     /// As a stream. clamd then writes the body into its temporary directory.
     Stream,
@@ -65,7 +66,7 @@ pub struct Scanner(Arc<Inner>);
 struct Inner {
     config: Config,
     turns: Semaphore,
-    /// clamd has said that it receives no descriptors (a security module on its side, for example).
+    /// clamd receives no descriptors: it said so, or the canary found out.
     descriptors_refused: AtomicBool,
 }
 
@@ -108,28 +109,39 @@ impl Scanner {
         if body.len() > self.0.config.largest {
             return Outcome::Unscannable(Unscannable::TooLarge);
         }
-        let raw = match timeout(limit, self.transfer(body)).await {
-            Ok(Ok(raw)) => raw,
-            Ok(Err(unavailable)) => return Outcome::Unavailable(unavailable),
-            Err(_) => return Outcome::Unavailable(Unavailable::TimedOut),
-        };
-        reply::parse(&raw)
+        judged(timeout(limit, self.transfer(body)).await)
     }
 
     async fn transfer(&self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
-        let refused = &self.0.descriptors_refused;
-        if self.0.config.transfer == Transfer::Descriptor && !refused.load(Ordering::Relaxed) {
-            let raw = self.connect().await?.pass_descriptor(body).await?;
-            if !raw.starts_with(b"No file descriptor received") && raw != b"UNKNOWN COMMAND\0" {
-                return Ok(raw);
-            }
-            if !refused.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    "clamd receives no descriptors; bodies are streamed to it from now on"
-                );
-            }
+        if self.streams() {
+            return self.stream(body).await;
         }
+        let raw = self.connect().await?.pass_descriptor(body).await?;
+        if raw.starts_with(b"No file descriptor received") || raw == b"UNKNOWN COMMAND\0" {
+            self.stream_from_now_on();
+            return self.stream(body).await;
+        }
+        Ok(raw)
+    }
+
+    async fn stream(&self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
         self.connect().await?.stream(body).await
+    }
+
+    /// Scans as a stream whatever is configured.
+    pub(crate) async fn scan_as_stream(&self, body: &SealedBody, limit: Duration) -> Outcome {
+        judged(timeout(limit, self.stream(body)).await)
+    }
+
+    pub(crate) fn streams(&self) -> bool {
+        self.0.config.transfer == Transfer::Stream
+            || self.0.descriptors_refused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stream_from_now_on(&self) {
+        if !self.0.descriptors_refused.swap(true, Ordering::Relaxed) {
+            tracing::warn!("clamd receives no descriptors; bodies are streamed to it from now on");
+        }
     }
 
     /// Whether clamd answers at all. An answer does not mean that it catches anything; see [`Scanner::canary`].
@@ -171,6 +183,14 @@ impl Scanner {
 
     pub(crate) fn command_limit(&self) -> Duration {
         self.0.config.command
+    }
+}
+
+fn judged(answer: Result<Result<Vec<u8>, Unavailable>, Elapsed>) -> Outcome {
+    match answer {
+        Ok(Ok(raw)) => reply::parse(&raw),
+        Ok(Err(unavailable)) => Outcome::Unavailable(unavailable),
+        Err(_) => Outcome::Unavailable(Unavailable::TimedOut),
     }
 }
 

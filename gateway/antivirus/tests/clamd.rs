@@ -5,12 +5,15 @@
     reason = "a test ends at the first surprise"
 )]
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gateway_antivirus::{
     Body, CanaryError, Config, Outcome, Scanner, SealedBody, Transfer, Unavailable, Unscannable,
 };
 use test_harness::clamd::{Clamd, Database, eicar};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{UnixListener, UnixStream};
 
 /// Bytes that do not compress and are no known file type, so that clamd takes its time over them.
 fn noise(length: usize) -> Vec<u8> {
@@ -112,6 +115,55 @@ async fn a_body_passed_by_descriptor_needs_no_file_and_a_streamed_one_does() {
     assert_eq!(by_descriptor.scan(&body).await, Outcome::Clean);
     let outcome = by_stream.scan(&body).await;
     assert!(matches!(outcome, Outcome::Unavailable(_)), "{outcome:?}");
+}
+
+/// Stands before the real clamd and meets every `FILDES` with `answer`, as where descriptors are withheld from it.
+fn without_descriptors(clamd: &Clamd, directory: &Path, answer: &'static [u8]) -> PathBuf {
+    let socket = directory.join("withheld.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let clamd = clamd.socket();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut command = vec![0; 8];
+            client.read_exact(&mut command).await.unwrap();
+            if command == b"zFILDES\0" {
+                // The descriptor itself is never received.
+                client.read_exact(&mut [0]).await.unwrap();
+                client.write_all(answer).await.unwrap();
+            } else {
+                let mut real = UnixStream::connect(&clamd).await.unwrap();
+                real.write_all(&command).await.unwrap();
+                let _ = copy_bidirectional(&mut client, &mut real).await;
+            }
+        }
+    });
+    socket
+}
+
+#[tokio::test]
+async fn a_clamd_that_says_it_receives_no_descriptors_is_sent_streams() {
+    let directory = tempfile::tempdir().unwrap();
+    let clamd = Clamd::start(directory.path()).unwrap();
+    let answer = b"No file descriptor received. ERROR\0";
+    let socket = without_descriptors(&clamd, directory.path(), answer);
+    let scanner = Scanner::new(Config::new(socket));
+    assert_eq!(scanner.scan(&sealed(b"a note")).await, Outcome::Clean);
+    assert!(matches!(
+        scanner.scan(&sealed(&eicar())).await,
+        Outcome::Infected(_)
+    ));
+}
+
+#[tokio::test]
+async fn a_clamd_that_hangs_up_on_descriptors_is_sent_streams_once_the_canary_has_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let clamd = Clamd::start(directory.path()).unwrap();
+    let socket = without_descriptors(&clamd, directory.path(), b"");
+    let scanner = Scanner::new(Config::new(socket));
+    let before = scanner.scan(&sealed(b"a note")).await;
+    assert_eq!(before, Outcome::Unavailable(Unavailable::NoAnswer));
+    scanner.canary().await.unwrap();
+    assert_eq!(scanner.scan(&sealed(b"a note")).await, Outcome::Clean);
 }
 
 #[tokio::test]
