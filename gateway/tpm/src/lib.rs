@@ -1,1 +1,44 @@
-//! In construction.
+//! The TPM layer: the facility's private keys live in the TPM, and this crate is the only one that talks to it.
+//!
+//! One thread named `tpm` owns the connection to the TPM. Everybody else holds a cheap handle ([`TpmVault`], used
+//! through [`KeyVault`]) that queues commands; the queue is bounded and each command has a deadline. When the
+//! connection dies the thread builds it again and repeats what may be repeated; when the *key* is lost (the TPM was
+//! cleared or exchanged) it says so once and for all with [`VaultError::KeyLost`], which means "enrol again".
+//!
+//! What it does not do: it holds no private key in memory (an [`ImportKey`] passes through once), it keeps no
+//! certificates, it knows nothing of enrolment, and it never signs bytes that are not a TLS 1.3 client
+//! CertificateVerify or a certification request for the very key that signs.
+//!
+//! Key layout and the reasons for it: `docs/decisions/0002-tpm-key-layout.md`.
+
+mod attest;
+mod chip;
+mod config;
+mod csr;
+mod ecdsa;
+mod error;
+mod fault;
+#[cfg(any(test, feature = "fault-injection"))]
+mod fault_vault;
+mod import;
+mod key_file;
+mod owner;
+mod pin;
+mod public_area;
+mod slots;
+mod template;
+mod tls;
+mod vault;
+
+pub use attest::Evidence;
+pub use config::Config;
+pub use csr::CsrSigner;
+pub use error::VaultError;
+#[cfg(any(test, feature = "fault-injection"))]
+pub use fault_vault::{Fault as InjectedFault, FaultVault};
+pub use import::ImportKey;
+pub use key_file::{KeyBlob, Provenance, SealedBlob};
+pub use pin::forget_srk;
+pub use slots::{KeySlots, Slot, SlotError};
+pub use tls::rustls_key;
+pub use vault::{Health, KeyVault, MAX_SECRET, Secret, TpmVault};
