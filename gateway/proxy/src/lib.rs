@@ -1,1 +1,3 @@
 //! In construction.
+
+pub mod wire;

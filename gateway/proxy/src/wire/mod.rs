@@ -1,0 +1,12 @@
+//! The wire below hyper: strict HTTP/1 framing on what is read, few and large writes for HTTP/2.
+//!
+//! Nothing here knows of sites, permits or pages; it does not parse HTTP/2 (the `h2` crate is strict enough)
+//! and it does not time anything out (hyper's `header_read_timeout` and the handler's timers do).
+
+mod deferred;
+pub mod framing;
+mod guard;
+
+pub use deferred::{Deferred, Driven, drive};
+pub use framing::Violation;
+pub use guard::{Guarded, Watch};
