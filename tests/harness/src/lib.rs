@@ -6,10 +6,12 @@
 pub mod binaries;
 pub mod browser;
 pub mod city;
+pub mod clamd;
 pub mod error;
 pub mod http;
 pub mod ports;
 pub mod process;
+pub mod swtpm;
 pub mod wait;
 
 pub use error::{Error, Result};
