@@ -1,0 +1,302 @@
+//! The interface for boxes: feed, attachments, status, incidents, decommission.
+//!
+//! Takes no personal data from a box; reports are stored as they came, after a check of their form.
+
+use crate::city::City;
+use crate::feed;
+use crate::files;
+use crate::problem::Problem;
+use crate::secrets;
+use crate::staff::guard;
+use crate::store::reports::{self, Filed};
+use crate::store::{access, people};
+use crate::times;
+use crate::tls::Facts;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Largest report in bytes.
+const LARGEST: usize = 256 * 1024;
+
+/// Seconds until the next status report.
+const STATUS_INTERVAL: u64 = 300;
+
+/// The routes of the gateway host.
+pub fn routes(city: Arc<City>) -> Router {
+    Router::new()
+        .route("/gateway/v1/feed", get(feed::follow))
+        .route("/gateway/v1/attachments/{id}", get(attachment))
+        .route("/gateway/v1/status", post(status))
+        .route("/gateway/v1/incidents", post(incident))
+        .route("/gateway/v1/decommission", post(decommission))
+        .layer(DefaultBodyLimit::max(LARGEST))
+        .with_state(city)
+}
+
+async fn attachment(
+    State(city): State<Arc<City>>,
+    Extension(facts): Extension<Arc<Facts>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let facility = guard::certificate(&city, &facts).await?.facility.clone();
+    let found = city
+        .store
+        .run(move |c| people::attachment_for_facility(c, &facility, &id))
+        .await?;
+    let file = found.ok_or_else(Problem::not_found)?;
+    files::send(&file, &city.store.attachment_path(&file.id), &headers).await
+}
+
+/// One check in a status report.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the fields are there to be checked by serde; the report is stored as it came"
+)]
+struct CheckReport {
+    id: String,
+    state: CheckState,
+    since: Stamp,
+    #[serde(default)]
+    evidence: Option<Digest>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CheckState {
+    Ok,
+    Warn,
+    Grace,
+    Restrict,
+    Block,
+    Unknown,
+}
+
+/// An RFC 3339 time.
+#[derive(Debug)]
+struct Stamp;
+
+impl<'de> Deserialize<'de> for Stamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339)
+            .map(|_| Self)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+/// A SHA-256 in lower-case hexadecimal.
+#[derive(Debug)]
+struct Digest;
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let fits = text.len() == 64
+            && text
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if fits {
+            Ok(Self)
+        } else {
+            Err(serde::de::Error::custom("not a SHA-256"))
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the fields are there to be checked by serde; the report is stored as it came"
+)]
+struct StatusReport {
+    version: String,
+    slot: Slot,
+    checks: Vec<CheckReport>,
+    #[serde(default)]
+    checkpoint: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Slot {
+    A,
+    B,
+    None,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the fields are there to be checked by serde; the report is stored as it came"
+)]
+struct IncidentReport {
+    id: String,
+    kind: IncidentKind,
+    at: Stamp,
+    summary: String,
+    #[serde(default)]
+    evidence: Option<Digest>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum IncidentKind {
+    Malware,
+    LostDevice,
+    Tampering,
+    Misuse,
+    Other,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "the field is there to be checked by serde; the report is stored as it came"
+)]
+struct Decommission {
+    reason: Reason,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Reason {
+    Leaving,
+    Replaced,
+    Disposed,
+}
+
+async fn status(
+    State(city): State<Arc<City>>,
+    Extension(facts): Extension<Arc<Facts>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let receipt =
+        json!({ "receipt": secrets::identifier('r'), "next_report_seconds": STATUS_INTERVAL });
+    file::<StatusReport>(&city, &facts, &headers, &body, ("status", receipt)).await
+}
+
+async fn incident(
+    State(city): State<Arc<City>>,
+    Extension(facts): Extension<Arc<Facts>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let receipt =
+        json!({ "receipt": secrets::identifier('i'), "received": times::rfc3339(times::now()) });
+    file::<IncidentReport>(&city, &facts, &headers, &body, ("incident", receipt)).await
+}
+
+/// Revokes the certificate presented. Asking twice cannot be answered twice: the second time the door is shut, and
+/// `certificate-revoked` is the proof.
+async fn decommission(
+    State(city): State<Arc<City>>,
+    Extension(facts): Extension<Arc<Facts>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let certificate = guard::certificate(&city, &facts).await?;
+    let now = times::now();
+    let receipt = json!({ "receipt": secrets::identifier('d'), "serial": certificate.serial, "revoked": times::rfc3339(now) });
+    let response =
+        file::<Decommission>(&city, &facts, &headers, &body, ("decommission", receipt)).await?;
+    let serial = certificate.serial.clone();
+    tracing::info!(serial, facility = certificate.facility, "decommissioned");
+    city.store
+        .run(move |c| access::revoke(c, &serial, now))
+        .await?;
+    city.store.access_changed();
+    Ok(response)
+}
+
+/// Checks a report's form and files it under its idempotency key.
+async fn file<Form: serde::de::DeserializeOwned>(
+    city: &Arc<City>,
+    facts: &Facts,
+    headers: &HeaderMap,
+    body: &[u8],
+    (kind, receipt): (&'static str, Value),
+) -> Result<Response, Problem> {
+    let facility = guard::certificate(city, facts).await?.facility.clone();
+    json_only(headers)?;
+    let key = idempotency_key(headers)?;
+    let text = std::str::from_utf8(body)
+        .ok()
+        .filter(|text| serde_json::from_str::<Form>(text).is_ok());
+    let body = text
+        .ok_or_else(|| Problem::bad_request("決められた形のJSONを送ってください。"))?
+        .to_owned();
+    let answer = receipt.to_string();
+    let fresh = answer.clone();
+    let filed = city
+        .store
+        .run(move |c| reports::file(c, &facility, kind, &key, (&body, &answer), times::now()))
+        .await?;
+    let answer = match filed {
+        Filed::Now => fresh,
+        Filed::Before(answer) => answer,
+        Filed::KeyReused => {
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "idempotency-key-reused",
+                "このキーでは、別の報告を受け取っています。",
+                "新しいIdempotency-Keyで送ってください。",
+            ));
+        }
+    };
+    Ok((
+        [
+            (header::CONTENT_TYPE, "application/json"),
+            (header::CACHE_CONTROL, "no-store"),
+        ],
+        answer,
+    )
+        .into_response())
+}
+
+/// Refuses anything but JSON.
+///
+/// # Errors
+/// 415.
+pub fn json_only(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if media_type.split(';').next().map(str::trim) == Some("application/json") {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        "この形式では受け取れません。",
+        "application/jsonで送ってください。",
+    ))
+}
+
+/// A key of 8 to 64 letters, digits, hyphens and underscores.
+fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
+    headers
+        .get("idempotency-key")
+        .and_then(|value| value.to_str().ok())
+        .filter(|key| (8..=64).contains(&key.len()))
+        .filter(|key| {
+            key.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        })
+        .map(str::to_owned)
+        .ok_or_else(|| Problem::bad_request("Idempotency-Keyを8〜64文字の英数字で付けてください。"))
+}
