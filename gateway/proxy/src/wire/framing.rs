@@ -37,7 +37,11 @@ pub struct Framing {
     extensions: usize,
     /// Bytes and fields of this message's trailers.
     trailers: (usize, usize),
+    /// Content bytes of this message, so far.
+    content: u64,
     messages: u64,
+    /// Content bytes of all messages that ended.
+    contents: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,6 +132,12 @@ impl Framing {
         self.messages
     }
 
+    /// Content bytes of these requests, without chunk lines and trailers.
+    #[must_use]
+    pub const fn content_bytes(&self) -> u64 {
+        self.contents
+    }
+
     /// Judges `window`: the bytes that were not released yet, and whatever arrived since.
     ///
     /// The answer does not depend on how the bytes were cut into windows.
@@ -178,6 +188,7 @@ impl Framing {
     fn content(&mut self, rest: &[u8], left: u64, state: fn(u64) -> State) -> usize {
         let length = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
         let left = left - length as u64;
+        self.content += length as u64;
         if left > 0 {
             self.state = state(left);
         } else if matches!(self.state, State::ChunkData(_)) {
@@ -190,6 +201,7 @@ impl Framing {
 
     fn end_of_message(&mut self) {
         self.messages += 1;
+        self.contents += std::mem::take(&mut self.content);
         self.state = if self.head.connect || self.head.upgrade {
             State::Undecided
         } else {
@@ -587,4 +599,4 @@ fn absolute_form(target: &[u8]) -> Option<Range<usize>> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::wire) mod tests;

@@ -298,8 +298,9 @@ async fn a_granted_tunnel_carries_bytes_that_are_no_http() {
 #[tokio::test]
 async fn behind_a_switch_that_was_not_granted_the_bytes_are_requests_again() {
     let declined = b"GET /plain HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    let last = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     for (second, third) in [
-        (GOOD, "200"),
+        (&last[..], "200"),
         (b"\x16\x03\x01\r\n\r\n", "400"),
         (b"GET / HTTP/1.1\r\n\r\n", "400"),
     ] {
@@ -354,4 +355,60 @@ async fn what_a_client_still_sends_behind_a_refusal_is_read_and_dropped() {
     assert_eq!(statuses(&reply), ["400"]);
     drop(client);
     assert!(server.connection.await.expect("no panic").is_err());
+}
+
+/// All that the handler saw of `bytes`, sent in pieces of `size`.
+fn seen_by_the_handler(bytes: &[u8], size: usize) -> Vec<Seen> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (client, server) = serve(1 << 20);
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let reply = tokio::spawn(async move {
+            let mut reply = Vec::new();
+            let _ = reader.read_to_end(&mut reply).await;
+        });
+        for piece in bytes.chunks(size) {
+            let _ = writer.write_all(piece).await;
+            tokio::task::yield_now().await;
+        }
+        // Let every response out before the end of the stream makes hyper give up on them.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        let _ = writer.shutdown().await;
+        let _ = server.connection.await.expect("no panic");
+        let _ = reply.await;
+        std::mem::take(&mut *server.seen.lock().expect("no test panics here"))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    /// Whatever the guard lets through, hyper cuts into the same requests with as many bytes of content.
+    #[test]
+    fn hyper_understands_what_the_guard_lets_through_as_the_guard_does(
+        bytes in crate::wire::framing::tests::nearly_sound(),
+        size in 1..400_usize,
+    ) {
+        let mut framing = Framing::new();
+        let verdict = framing.push(&bytes).verdict;
+        prop_assume!(verdict != Verdict::MaySwitch);
+        let seen = seen_by_the_handler(&bytes, size);
+        let whole: Vec<&Vec<u8>> = seen.iter().filter_map(|seen| seen.body.as_ref().ok()).collect();
+        prop_assert_eq!(whole.len() as u64, framing.messages(), "{:?}", &seen);
+        let content: usize = whole.iter().map(|body| body.len()).sum();
+        prop_assert_eq!(content as u64, framing.content_bytes());
+        // What is not whole is at most one request at the end, and the handler is told whose fault that is.
+        for broken in seen.iter().filter_map(|seen| seen.body.as_ref().err()) {
+            let expected = match verdict {
+                Verdict::Refused(Refusal::Body(violation)) => Some(violation),
+                _ => None,
+            };
+            prop_assert_eq!(*broken, expected);
+        }
+    }
 }
