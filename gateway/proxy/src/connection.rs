@@ -1,0 +1,364 @@
+//! One connection from a client: TLS, the protocol spoken on it, its timers, its end.
+//! Does not look at what is asked: every request goes to `handler`.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::LazyConfigAcceptor;
+
+use crate::{
+    Limits,
+    body::Reply,
+    drain::Phase,
+    handler,
+    listener::Slot,
+    pulse::{Expired, Felt, Pulse},
+    route::Route,
+    wire::{self, Deferred, Guarded},
+    worker::Worker,
+};
+
+/// How a client came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// The plain listener: redirects, the PAC file, CONNECT.
+    Plain,
+    /// The HTTPS listener.
+    Tls,
+    /// Inside a CONNECT tunnel.
+    Tunnel,
+}
+
+/// What the requests of one connection share.
+pub(crate) struct Connection {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) door: Door,
+    pub(crate) peer: IpAddr,
+    pub(crate) sni: Option<Box<str>>,
+    /// An obfuscated node (RFC 7239 section 6.3): the same for the same device until the box restarts, and no address.
+    pub(crate) device: Arc<str>,
+    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) guard: Option<wire::Watch>,
+    route: Mutex<Option<Arc<Route>>>,
+    /// Held for as long as anything of the connection lives.
+    _slot: Arc<Slot>,
+}
+
+impl Connection {
+    fn new(
+        arrival: &Arrival,
+        sni: Option<Box<str>>,
+        pulse: Arc<Pulse>,
+        guard: Option<wire::Watch>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            worker: Arc::clone(&arrival.worker),
+            door: arrival.door,
+            peer: arrival.peer,
+            sni,
+            device: Arc::clone(&arrival.device),
+            pulse,
+            guard,
+            route: Mutex::new(None),
+            _slot: Arc::clone(&arrival.slot),
+        })
+    }
+
+    /// The same client, for a connection inside this one.
+    pub(crate) fn inner_arrival(&self) -> Arrival {
+        Arrival {
+            worker: Arc::clone(&self.worker),
+            door: Door::Tunnel,
+            peer: self.peer,
+            device: Arc::clone(&self.device),
+            slot: Arc::clone(&self._slot),
+        }
+    }
+
+    /// The route found for the last request, if `fits`.
+    pub(crate) fn known_route(&self, fits: impl FnOnce(&Route) -> bool) -> Option<Arc<Route>> {
+        self.route
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .filter(|route| fits(route))
+            .cloned()
+    }
+
+    pub(crate) fn remember_route(&self, route: Route) -> Arc<Route> {
+        let route = Arc::new(route);
+        *self.route.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&route));
+        route
+    }
+}
+
+/// A client that has just come in.
+pub(crate) struct Arrival {
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) door: Door,
+    pub(crate) peer: IpAddr,
+    pub(crate) device: Arc<str>,
+    pub(crate) slot: Arc<Slot>,
+}
+
+/// What every connection of a worker is built from.
+pub(crate) struct Protocols {
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl Protocols {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(hyper_util::rt::TokioTimer::new())
+            // Idle time and head time are both judged by the pulse; this one only backs it up.
+            .header_read_timeout(limits.keep_alive + limits.header_read)
+            .max_headers(limits.header_count)
+            .max_buf_size(limits.header_bytes.max(8 * 1024))
+            .half_close(false);
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(hyper_util::rt::TokioTimer::new())
+            .initial_stream_window_size(limits.stream_window)
+            .initial_connection_window_size(limits.connection_window)
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(limits.header_list_bytes)
+            .max_pending_accept_reset_streams(20)
+            .max_send_buf_size(256 * 1024)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .enable_connect_protocol();
+        Self { http1, http2 }
+    }
+}
+
+/// Serves a client that opens with TLS.
+///
+/// Boxed, because a CONNECT request on such a connection leads back here.
+pub(crate) fn serve_tls<T>(arrival: Arrival, io: T) -> Pin<Box<dyn Future<Output = ()> + Send>>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(async move {
+        let shared = Arc::clone(&arrival.worker.shared);
+        let limits = &shared.config.limits;
+        // The handshake's state is large and short-lived.
+        let handshake = Box::pin(handshake(&arrival, io));
+        let Ok(Some((tls, sni))) = tokio::time::timeout(limits.handshake, handshake).await else {
+            return;
+        };
+        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        let pulse = Arc::new(Pulse::new());
+        let felt = Felt::new(tls, Arc::clone(&pulse));
+        if http2 {
+            let connection = Connection::new(&arrival, sni, pulse, None);
+            drop(arrival);
+            serve_http2(connection, felt).await;
+        } else {
+            serve_http1(arrival, sni, pulse, felt).await;
+        }
+    })
+}
+
+/// Serves a client that opens without TLS.
+pub(crate) async fn serve_plain<T>(arrival: Arrival, io: T)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let pulse = Arc::new(Pulse::new());
+    let felt = Felt::new(io, Arc::clone(&pulse));
+    serve_http1(arrival, None, pulse, felt).await;
+}
+
+type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Option<Box<str>>);
+
+async fn handshake<T>(arrival: &Arrival, io: T) -> Option<Accepted<T>>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), io);
+    let started = match acceptor.await {
+        Ok(started) => started,
+        Err(error) => return handshake_failed(&error),
+    };
+    let sni = started.client_hello().server_name().map(Box::from);
+    // Read for every handshake: a renewed certificate counts from the next one on.
+    let config = arrival.worker.shared.lan_tls.load_full();
+    match started.into_stream(config).await {
+        Ok(tls) => Some((tls, sni)),
+        Err(error) => handshake_failed(&error),
+    }
+}
+
+fn handshake_failed<T>(error: &std::io::Error) -> Option<T> {
+    tracing::debug!(target: "renraku::tls", error = %error, "a client's TLS handshake failed");
+    None
+}
+
+async fn serve_http1<T>(arrival: Arrival, sni: Option<Box<str>>, pulse: Arc<Pulse>, io: T)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (io, watch) = Guarded::new(io);
+    let connection = Connection::new(&arrival, sni, pulse, Some(watch.clone()));
+    drop(arrival);
+    let worker = Arc::clone(&connection.worker);
+    let pulse = Arc::clone(&connection.pulse);
+    let served = worker
+        .protocols
+        .http1
+        .serve_connection(TokioIo::new(io), Requests(connection))
+        .with_upgrades();
+    let mut served = pin!(served);
+    attend(&worker, &pulse, true, |action, cx| match action {
+        Action::Poll => served.as_mut().poll(cx).map(drop),
+        Action::Finish => {
+            served.as_mut().graceful_shutdown();
+            Poll::Pending
+        }
+    })
+    .await;
+    if let Some(violation) = watch.violation() {
+        tracing::info!(target: "renraku::request", violation = ?violation, "a client broke HTTP/1.1 framing");
+    }
+}
+
+async fn serve_http2<T>(connection: Arc<Connection>, io: T)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let worker = Arc::clone(&connection.worker);
+    let pulse = Arc::clone(&connection.pulse);
+    let (io, handle) = Deferred::new(TokioIo::new(io));
+    let served = worker
+        .protocols
+        .http2
+        .serve_connection(io, Requests(connection));
+    let mut driven = wire::drive(handle, served);
+    attend(&worker, &pulse, false, |action, cx| match action {
+        Action::Poll => Pin::new(&mut driven).poll(cx).map(drop),
+        Action::Finish => {
+            driven.connection().graceful_shutdown();
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// What a connection is asked to do.
+enum Action {
+    /// Go on.
+    Poll,
+    /// Finish what is in flight, take nothing new.
+    Finish,
+}
+
+/// Drives a connection until it ends, is idle for too long, misbehaves, or the data path ends.
+async fn attend(
+    worker: &Worker,
+    pulse: &Pulse,
+    heads: bool,
+    mut act: impl FnMut(Action, &mut std::task::Context<'_>) -> Poll<()>,
+) {
+    let limits = &worker.shared.config.limits;
+    let interval = Pulse::interval(limits);
+    let mut timer = pin!(tokio::time::sleep(interval));
+    let mut draining = pin!(worker.shared.drain.reached(Phase::Draining));
+    let mut finishing = false;
+    std::future::poll_fn(|cx| {
+        if !finishing && draining.as_mut().poll(cx).is_ready() {
+            finishing = true;
+            let _ = act(Action::Finish, cx);
+        }
+        loop {
+            if act(Action::Poll, cx).is_ready() || pulse.is_cut() {
+                return Poll::Ready(());
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            timer.as_mut().reset(tokio::time::Instant::now() + interval);
+            match pulse.judge(limits, heads) {
+                None => {}
+                Some(Expired::Idle) if !finishing => {
+                    finishing = true;
+                    let _ = act(Action::Finish, cx);
+                }
+                Some(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
+
+/// Hands each request of a connection to the handler.
+struct Requests(Arc<Connection>);
+
+impl Service<Request<Incoming>> for Requests {
+    type Response = Response<Reply>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // Boxed, so that an idle connection does not carry the space of a busy one.
+        Box::pin(handler::handle(Arc::clone(&self.0), request))
+    }
+}
+
+/// Counts a request in flight until its response is complete.
+pub(crate) struct Busy(Arc<Connection>);
+
+impl Busy {
+    pub(crate) fn new(connection: &Arc<Connection>) -> Self {
+        connection.pulse.begin();
+        Self(Arc::clone(connection))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.pulse.end();
+    }
+}
+
+/// Makes the device's name of an address, with a key that does not outlive the process.
+pub(crate) struct DeviceNames {
+    key: aws_lc_rs::hmac::Key,
+}
+
+impl DeviceNames {
+    pub(crate) fn new() -> Result<Self, crate::StartError> {
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        Ok(Self {
+            key: aws_lc_rs::hmac::Key::generate(aws_lc_rs::hmac::HMAC_SHA256, &random)
+                .map_err(|_| crate::StartError::Random)?,
+        })
+    }
+
+    pub(crate) fn name(&self, peer: IpAddr) -> Arc<str> {
+        use base64::Engine as _;
+        let tag = match peer {
+            IpAddr::V4(v4) => aws_lc_rs::hmac::sign(&self.key, &v4.octets()),
+            IpAddr::V6(v6) => aws_lc_rs::hmac::sign(&self.key, &v6.octets()),
+        };
+        // 72 bits, in characters that RFC 7239 allows in an obfuscated node.
+        let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&tag.as_ref()[..9]);
+        Arc::from(format!("_{encoded}"))
+    }
+}

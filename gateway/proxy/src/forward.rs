@@ -1,0 +1,161 @@
+//! Sends a permitted request to its site and brings the answer back. Does not decide whether it may.
+
+use std::sync::Arc;
+
+use gateway_policy::Permit;
+use http::{HeaderValue, Request, Response, Uri, Version, header, uri::PathAndQuery};
+use hyper::body::Incoming;
+
+use crate::{
+    StaffSessions,
+    body::{Progress, Reply, Upload, UploadError},
+    connection::Connection,
+    error::{Failure, Fault, FaultKind},
+    headers,
+    route::Route,
+    upstream::{Lease, Pool, Unsent, repeatable},
+};
+
+/// Relays one request. The permit is spent: it cannot be used for another.
+pub(crate) async fn forward(
+    permit: Permit,
+    connection: &Connection,
+    route: &Route,
+    site: usize,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
+    drop(permit);
+    let shared = &connection.worker.shared;
+    let pool = connection
+        .worker
+        .pools
+        .get(site)
+        .ok_or_else(|| Fault::new(FaultKind::Stopping))?;
+
+    let received = request.version();
+    let hold = expects_continue(&request);
+    let (mut head, body) = request.into_parts();
+    let (upload, progress) = Upload::new(body, &shared.config.limits, hold);
+    headers::towards_site(&mut head.headers, route.forwarded.clone(), received);
+    let cookie = head.headers.get(header::COOKIE).cloned();
+    head.extensions.clear();
+
+    let request = Request::from_parts(head, upload);
+    let mut response = match send(pool, route, request, &progress).await {
+        Ok(response) => response,
+        Err(fault) => {
+            return Err(match progress.failure() {
+                Some(_) => upload_failure(&progress),
+                None => fault.into(),
+            });
+        }
+    };
+    learn(&shared.staff, cookie.as_ref(), &response);
+    headers::towards_client(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
+}
+
+/// Sends the request, once more if that is safe and the site's budget allows.
+async fn send(
+    pool: &Arc<Pool>,
+    route: &Route,
+    request: Request<Upload>,
+    progress: &Progress,
+) -> Result<Response<Reply>, Fault> {
+    pool.site.budget.deposit();
+    let spare = repeatable(&request);
+    let first = attempt(pool, route, request, progress).await;
+    let Unsent { request, fault } = match first {
+        Ok(response) => return Ok(response),
+        Err(unsent) => unsent,
+    };
+    // Untouched, or harmless to repeat: then a connection that was just being closed need not concern anybody.
+    let again = match request {
+        Some(untouched) => Some(*untouched),
+        None if fault.kind.may_differ_elsewhere() && fault.proven => spare,
+        None => None,
+    };
+    match again {
+        Some(request) if pool.site.budget.withdraw() => attempt(pool, route, request, progress)
+            .await
+            .map_err(|unsent| unsent.fault),
+        _ => Err(fault),
+    }
+}
+
+async fn attempt(
+    pool: &Arc<Pool>,
+    route: &Route,
+    mut request: Request<Upload>,
+    progress: &Progress,
+) -> Result<Response<Reply>, Unsent> {
+    let lease = pool.checkout().await.map_err(Unsent::fault)?;
+    address(&mut request, route, &lease);
+    if lease.is_http2() {
+        progress.proceed();
+    } else if request.headers().contains_key(header::EXPECT) {
+        relay_continue(&mut request, progress);
+    }
+    lease.exchange(request, progress.clone(), pool).await
+}
+
+/// Writes the target as the connection's protocol wants it.
+fn address(request: &mut Request<Upload>, route: &Route, lease: &Lease) {
+    let path = request
+        .uri()
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    if lease.is_http2() {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(http::uri::Scheme::HTTPS);
+        parts.authority = Some(route.authority.clone());
+        parts.path_and_query = Some(path);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
+        // Towards HTTP/2 the body is sent without waiting; the field would be a promise not kept.
+        request.headers_mut().remove(header::EXPECT);
+    } else {
+        *request.uri_mut() = Uri::from(path);
+        *request.version_mut() = Version::HTTP_11;
+        headers::for_http1(request.headers_mut(), &route.host);
+    }
+}
+
+fn expects_continue(request: &Request<Incoming>) -> bool {
+    request
+        .headers()
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// The client's body is asked for when the site asks for it (RFC 9110 section 10.1.1).
+fn relay_continue(request: &mut Request<Upload>, progress: &Progress) {
+    let progress = progress.clone();
+    hyper::ext::on_informational(request, move |response| {
+        if response.status() == http::StatusCode::CONTINUE {
+            progress.proceed();
+        }
+    });
+}
+
+/// Takes in what the city says about the session of this response.
+pub(crate) fn learn(staff: &StaffSessions, sent: Option<&HeaderValue>, response: &Response<Reply>) {
+    if let Some(told) = response.headers().get(headers::STAFF) {
+        staff.learn(told, sent, response.headers());
+    }
+}
+
+/// The failure behind a body that ended early.
+pub(crate) fn upload_failure(progress: &Progress) -> Failure {
+    match progress.failure() {
+        Some(UploadError::TooSlow) => Failure::TooSlow,
+        Some(UploadError::TooLarge) => Failure::BodyTooLarge,
+        Some(UploadError::Malformed) => Failure::Malformed("body"),
+        Some(UploadError::Broken) | None => Failure::Gone,
+    }
+}

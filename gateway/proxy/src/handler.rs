@@ -1,0 +1,212 @@
+//! The life of a request, from its head to its record, as `docs/life-of-a-request.md` tells it.
+//! Does not know how any step is done.
+
+use std::{convert::Infallible, sync::Arc};
+
+use gateway_policy::{Area, Permit};
+use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::{
+    LocalRequest, StaffSession,
+    body::{Reply, Upload},
+    connection::{Busy, Connection, Door},
+    error::{Failure, Fault, FaultKind},
+    forward::{self, forward},
+    headers, pac,
+    pages::{self, Wants},
+    record::{self, SupportCode},
+    route::{Route, Target, authority_of},
+    tunnel,
+};
+
+/// Answers one request. Every failure ends as a page or a problem document with a support code.
+pub(crate) async fn handle(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
+    let busy = Busy::new(&connection);
+    let unanswered = Unanswered(&connection);
+    let wants = Wants::of(request.headers(), request.version());
+    let answered = match connection.door {
+        Door::Plain => plain(&connection, request).await,
+        Door::Tls | Door::Tunnel => live(&connection, request).await,
+    };
+    let response = answered.unwrap_or_else(|failure| {
+        let code = SupportCode::new();
+        record::failed(&failure, code);
+        pages::failure(&failure, &wants, code)
+    });
+    unanswered.answered();
+    Ok(response.map(|body| body.with(busy)))
+}
+
+/// One request to the notebook, or to the box itself.
+async fn live(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
+    let shared = &connection.worker.shared;
+    check_head(connection, &request)?;
+    if request.method() == Method::CONNECT && !tunnel::is_websocket(&request) {
+        return tunnel::accept(connection, request);
+    }
+    let route = route(connection, &request)?;
+
+    let now = (shared.clock)();
+    let staff = shared.staff.identify(request.headers(), now);
+    let asked = shared.routes.classify(route.target, &request);
+    let permit = shared.gate.check(&asked, &shared.snapshot.load(), now)?;
+    record::permitted(&permit, &asked);
+
+    match (permit.area(), route.target) {
+        (Area::Box, _) | (_, Target::Console) => {
+            local(permit, connection, &route, staff, request).await
+        }
+        (_, Target::Site(site)) if tunnel::is_websocket(&request) => {
+            tunnel::websocket(permit, asked, connection, &route, site, request).await
+        }
+        (_, Target::Site(site)) => forward(permit, connection, &route, site, request).await,
+    }
+}
+
+/// One request on the plain listener: there is nothing here but the way to the other.
+async fn plain(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
+    let shared = &connection.worker.shared;
+    check_head(connection, &request)?;
+    if request.method() == Method::CONNECT {
+        return tunnel::accept(connection, request);
+    }
+    let (_, authority) = authority_of(&request)?;
+    if request.uri().path() == pac::PATH && request.uri().authority().is_none() {
+        let mut response = Response::new(Reply::whole(shared.pac.clone()));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            http::HeaderValue::from_static(pac::MEDIA_TYPE),
+        );
+        return Ok(response);
+    }
+    if shared.routes.target(authority.host()).is_none() {
+        return Err(match request.uri().authority() {
+            // A browser that was told to send everything through the box.
+            Some(_) => Failure::NotRelayed,
+            None => Failure::Misdirected,
+        });
+    }
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    let location = match shared.config.https_port {
+        443 => format!("https://{}{path}", authority.host()),
+        port => format!("https://{}:{port}{path}", authority.host()),
+    };
+    let mut response = Response::new(Reply::empty());
+    *response.status_mut() = StatusCode::PERMANENT_REDIRECT;
+    let location = http::HeaderValue::try_from(location).map_err(|_| Failure::Malformed("path"))?;
+    response.headers_mut().insert(header::LOCATION, location);
+    Ok(response)
+}
+
+/// What can be refused before anything else is known.
+fn check_head(connection: &Connection, request: &Request<Incoming>) -> Result<(), Failure> {
+    let limits = &connection.worker.shared.config.limits;
+    if request.method() == Method::TRACE {
+        // It would echo the session cookie (RFC 9110 section 9.3.8 advises against it).
+        return Err(Failure::Method);
+    }
+    let uri = request.uri();
+    if uri.path_and_query().map_or(0, |path| path.as_str().len()) > limits.uri_bytes {
+        return Err(Failure::UriTooLong);
+    }
+    if request.headers().len() > limits.header_count {
+        return Err(Failure::HeaderTooLarge);
+    }
+    if request.headers().contains_key(header::UPGRADE)
+        && request.version() < Version::HTTP_2
+        && !tunnel::is_websocket(request)
+    {
+        // h2c above all: a request hidden behind such an upgrade would escape the gate.
+        return Err(Failure::Upgrade);
+    }
+    if headers::is_loop(request.headers()) {
+        return Err(Failure::Upstream(Fault::new(FaultKind::Loop)));
+    }
+    Ok(())
+}
+
+/// The route of this request; usually that of the one before.
+fn route(connection: &Connection, request: &Request<Incoming>) -> Result<Arc<Route>, Failure> {
+    let known = connection.known_route(|route| {
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        match (request.uri().authority(), hosts.next()) {
+            (Some(authority), None) => {
+                request.version() == Version::HTTP_2 && authority == &route.authority
+            }
+            (None, Some(host)) => host == route.host && hosts.next().is_none(),
+            _ => false,
+        }
+    });
+    if let Some(route) = known {
+        return Ok(route);
+    }
+    let routes = &connection.worker.shared.routes;
+    let found = Route::find(
+        routes,
+        request,
+        connection.sni.as_deref(),
+        &connection.device,
+    )?;
+    Ok(connection.remember_route(found))
+}
+
+/// Lets the box's own pages answer. They decide themselves who may read what.
+async fn local(
+    permit: Permit,
+    connection: &Connection,
+    route: &Route,
+    staff: Option<StaffSession>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
+    // Spent here: the box's pages are what it was given for.
+    drop(permit);
+    let shared = &connection.worker.shared;
+    let (head, body) = request.into_parts();
+    let mut limits = shared.config.limits.clone();
+    limits.body_bytes = Some(limits.local_body_bytes as u64);
+    let (upload, progress) = Upload::new(body, &limits, false);
+    let body = match upload.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(_) => return Err(forward::upload_failure(&progress)),
+    };
+    let local = LocalRequest {
+        method: head.method,
+        uri: head.uri,
+        host: route.authority.host().to_ascii_lowercase(),
+        headers: head.headers,
+        body,
+        peer: connection.peer,
+        staff,
+    };
+    Ok(shared.pages.respond(local).await.map(Reply::whole))
+}
+
+/// Notices that a client took its request back.
+struct Unanswered<'a>(&'a Connection);
+
+impl Unanswered<'_> {
+    fn answered(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let limit = self.0.worker.shared.config.limits.stream_resets;
+        self.0.pulse.reset(limit);
+    }
+}

@@ -1,0 +1,356 @@
+//! What a person or a program reads when the box answers instead of the city. Does not decide anything.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use gateway_policy::Effect;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use crate::{
+    body::Reply,
+    config::RESERVED_PREFIX,
+    error::{Failure, Fault, FaultKind},
+    headers::PSEUDONYM,
+    record::SupportCode,
+};
+
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+);
+
+/// One failure in words: what happened, and the one next step.
+struct Words {
+    problem: &'static str,
+    title: &'static str,
+    happened: &'static str,
+    next: &'static str,
+    /// The city cannot be reached, so the box's stored notes are what is left.
+    notes: bool,
+}
+
+const fn words(
+    problem: &'static str,
+    title: &'static str,
+    happened: &'static str,
+    next: &'static str,
+) -> Words {
+    Words {
+        problem,
+        title,
+        happened,
+        next,
+        notes: false,
+    }
+}
+
+const fn outage(
+    problem: &'static str,
+    title: &'static str,
+    happened: &'static str,
+    next: &'static str,
+) -> Words {
+    Words {
+        problem,
+        title,
+        happened,
+        next,
+        notes: true,
+    }
+}
+
+impl Words {
+    const fn of(failure: &Failure) -> Self {
+        match failure {
+            Failure::Upstream(fault) => Self::upstream(fault),
+            Failure::Refused(refusal) => match refusal.effect {
+                Effect::Restrict => words(
+                    "restricted",
+                    "ファイルの送受信を止めています",
+                    "このゲートウェイの安全確認に通っていない項目があるため、ファイルの送受信だけを一時的に止めています。",
+                    "事業所管理者に、ゲートウェイの管理ページで「次にすること」を確認するよう伝えてください。",
+                ),
+                _ => outage(
+                    "refused",
+                    "連絡帳への接続を止めています",
+                    "このゲートウェイの安全確認に通っていない項目があるため、連絡帳への接続を止めています。",
+                    "事業所管理者に、ゲートウェイの管理ページで「次にすること」を確認するよう伝えてください。",
+                ),
+            },
+            Failure::Misdirected => words(
+                "misdirected",
+                "このアドレスはここにはありません",
+                "指定されたアドレスは、このゲートウェイが中継するものではありません。",
+                "アドレスを確かめ、いつものブックマークから開き直してください。",
+            ),
+            Failure::NotRelayed => words(
+                "not-relayed",
+                "この接続先は中継できません",
+                "このゲートウェイは連絡帳のサイトだけを中継します。ほかのサイトへの接続は受け付けません。",
+                "プロキシの設定を「自動構成（PAC）」にしてください。ほかのサイトは直接つながります。",
+            ),
+            Failure::Method | Failure::Upgrade => words(
+                "method",
+                "この操作は受け付けられません",
+                "ブラウザーまたはアプリから、ゲートウェイが扱わない種類の要求が届きました。",
+                "ページを開き直してください。",
+            ),
+            Failure::Malformed(_) | Failure::Gone => words(
+                "malformed",
+                "要求を読み取れませんでした",
+                "ブラウザーまたはアプリから届いた要求の形式が正しくありません。",
+                "ページを開き直してください。",
+            ),
+            Failure::UriTooLong => words(
+                "uri-too-long",
+                "アドレスが長すぎます",
+                "要求されたアドレスが長すぎるため、受け付けられません。",
+                "いつものブックマークから開き直してください。",
+            ),
+            Failure::HeaderTooLarge => words(
+                "header-too-large",
+                "要求が大きすぎます",
+                "ブラウザーから届いた付帯情報（Cookieなど）が大きすぎます。",
+                "ブラウザーのCookieを消して、もう一度ログインしてください。",
+            ),
+            Failure::BodyTooLarge => words(
+                "body-too-large",
+                "送信するデータが大きすぎます",
+                "送信できる大きさを超えています。何も保存されていません。",
+                "ファイルを小さくするか、分けて送ってください。",
+            ),
+            Failure::TooSlow => words(
+                "too-slow",
+                "送信が途中で止まりました",
+                "データの送信が途中で止まったため、受け付けを打ち切りました。何も保存されていません。",
+                "通信状態の良い場所で、もう一度送ってください。",
+            ),
+        }
+    }
+
+    const fn upstream(fault: &Fault) -> Self {
+        match fault.kind {
+            FaultKind::NameUnknown
+            | FaultKind::NameTimeout
+            | FaultKind::Unreachable
+            | FaultKind::Refused
+            | FaultKind::ConnectTimeout
+            | FaultKind::HandshakeTimeout
+            | FaultKind::BreakerOpen => outage(
+                "unreachable",
+                "連絡帳につながりません",
+                "市のシステムまでの通信ができません。回線、または市のシステムの障害です。入力した内容は保存されていません。",
+                "しばらく待ってから、もう一度開いてください。",
+            ),
+            FaultKind::FirstByteTimeout => outage(
+                "timeout",
+                "連絡帳の応答がありません",
+                "市のシステムが時間内に応答しませんでした。入力した内容が保存されたかどうかは分かりません。",
+                "しばらく待ってから開き直し、保存されているか確かめてください。",
+            ),
+            FaultKind::Closed | FaultKind::Protocol | FaultKind::Tls => outage(
+                "broken",
+                "連絡帳との通信が途切れました",
+                "市のシステムとの通信が途中で途切れました。入力した内容が保存されたかどうかは分かりません。",
+                "開き直して、保存されているか確かめてください。",
+            ),
+            FaultKind::WrongAuthority => words(
+                "wrong-authority",
+                "接続先を確認できません",
+                "接続先の証明書が、市のものと確認できませんでした。安全のため接続していません。",
+                "事業所管理者に伝えてください。管理者は市の窓口に問い合わせてください。",
+            ),
+            FaultKind::CertificateRefused => outage(
+                "certificate-refused",
+                "事業所の電子証明書が受け付けられません",
+                "市が、この事業所の電子証明書を受け付けませんでした。失効したか、期限が切れた可能性があります。",
+                "事業所管理者に伝えてください。管理者は市の窓口に問い合わせてください。",
+            ),
+            FaultKind::KeyUnavailable => outage(
+                "key-unavailable",
+                "電子証明書の鍵が使えません",
+                "ゲートウェイの安全チップ（TPM）が、電子証明書の鍵を使えない状態です。",
+                "事業所管理者に伝えてください。管理者はゲートウェイの管理ページを開いてください。",
+            ),
+            FaultKind::Busy => words(
+                "busy",
+                "混み合っています",
+                "連絡帳への接続が混み合っています。入力した内容は保存されていません。",
+                "少し待ってから、もう一度操作してください。",
+            ),
+            FaultKind::Loop => words(
+                "loop",
+                "接続先の設定に誤りがあります",
+                "要求がゲートウェイ自身に戻ってきました。",
+                "事業所管理者に伝えてください。管理者は市の窓口に問い合わせてください。",
+            ),
+            FaultKind::Stopping => words(
+                "stopping",
+                "ゲートウェイを再起動しています",
+                "ゲートウェイが再起動中です。",
+                "一分ほど待ってから、もう一度開いてください。",
+            ),
+        }
+    }
+}
+
+/// The answer to a request that failed.
+pub(crate) fn failure(failure: &Failure, request: &Wants, code: SupportCode) -> Response<Reply> {
+    let words = Words::of(failure);
+    let status = failure.status();
+    let (media_type, body) = if request.html {
+        (HTML, page(&words, code))
+    } else {
+        (PROBLEM, problem(&words, status, code))
+    };
+    let mut response = Response::new(Reply::whole(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, media_type);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    if let Some(value) = proxy_status(failure) {
+        headers.insert(PROXY_STATUS, value);
+    }
+    match failure {
+        Failure::Upstream(fault) if status == StatusCode::SERVICE_UNAVAILABLE => {
+            let seconds = if matches!(fault.kind, FaultKind::Busy) {
+                2
+            } else {
+                10
+            };
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        Failure::Method => {
+            headers.insert(
+                header::ALLOW,
+                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+            );
+        }
+        // What is left of the body is not worth reading.
+        Failure::TooSlow | Failure::BodyTooLarge | Failure::Malformed(_) if !request.http2 => {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// What the client can read, remembered before its request is used up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wants {
+    pub(crate) html: bool,
+    pub(crate) http2: bool,
+}
+
+impl Wants {
+    pub(crate) fn of(headers: &HeaderMap, version: http::Version) -> Self {
+        let html = headers.get_all(header::ACCEPT).iter().any(|value| {
+            value
+                .as_bytes()
+                .windows(9)
+                .any(|window| window.eq_ignore_ascii_case(b"text/html"))
+        });
+        Self {
+            html,
+            http2: version == http::Version::HTTP_2,
+        }
+    }
+}
+
+/// RFC 9209. The details are fixed words: nothing of the request or the network comes to light.
+fn proxy_status(failure: &Failure) -> Option<HeaderValue> {
+    let (error, details) = match failure {
+        Failure::Upstream(fault) => (fault.kind.token(), Words::of(failure).problem),
+        Failure::Refused(refusal) => ("http_request_denied", refusal.rule.id()),
+        Failure::NotRelayed => ("http_request_denied", "not-relayed"),
+        _ => return None,
+    };
+    let error = sfv::TokenRef::from_str(error).ok()?;
+    let details = sfv::StringRef::from_str(details).ok()?;
+    let mut list = sfv::ListSerializer::new();
+    let _ = list
+        .bare_item(sfv::TokenRef::from_str(PSEUDONYM).ok()?)
+        .parameter(sfv::KeyRef::constant("error"), error)
+        .parameter(sfv::KeyRef::constant("details"), details);
+    HeaderValue::try_from(list.finish()?).ok()
+}
+
+fn problem(words: &Words, status: StatusCode, code: SupportCode) -> String {
+    serde_json::json!({
+        "type": format!("urn:renraku:problem:{}", words.problem),
+        "title": words.title,
+        "status": status.as_u16(),
+        "detail": format!("{}{}", words.happened, words.next),
+        "support_code": code.as_str(),
+    })
+    .to_string()
+}
+
+fn page(words: &Words, code: SupportCode) -> String {
+    let mut page = String::with_capacity(2048);
+    let Words {
+        title,
+        happened,
+        next,
+        ..
+    } = words;
+    let _ = write!(
+        page,
+        "<!DOCTYPE html>\n<html lang=\"ja\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n<p>{happened}</p>\n\
+         <h2>次にすること</h2>\n<p>{next}</p>\n"
+    );
+    if words.notes {
+        let _ = write!(
+            page,
+            "<p><a href=\"{RESERVED_PREFIX}notes\">ゲートウェイに保存された最近の記録を読む（参照のみ）</a></p>\n"
+        );
+    }
+    let _ = write!(
+        page,
+        "<p class=\"code\">サポートコード <b>{}</b></p>\n\
+         <p class=\"small\">このページは市のシステムではなく、事業所のゲートウェイが表示しています。</p>\n\
+         </main>\n</body>\n</html>\n",
+        code.as_str()
+    );
+    page
+}
+
+const STYLE: &str = "body{margin:0;background:#f4f6f8;color:#1c2733;font:16px/1.8 system-ui,'Noto Sans CJK JP','Noto Sans JP',sans-serif}\
+main{max-width:38rem;margin:8vh auto;padding:2rem;background:#fff;border-top:.4rem solid #b35c00;border-radius:.4rem}\
+h1{font-size:1.5rem;line-height:1.4;margin:0 0 1rem}h2{font-size:1rem;margin:1.5rem 0 0}p{margin:.4rem 0}\
+a{color:#00508c}.code{margin-top:2rem}.code b{font:600 1.2rem ui-monospace,monospace;letter-spacing:.1em}\
+.small{font-size:.85rem;color:#51606e}\
+@media(prefers-color-scheme:dark){body{background:#12181f;color:#e7edf3}main{background:#1b242e}a{color:#8cc4ff}.small{color:#a9b6c2}}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxy_status_is_a_structured_field_with_the_registered_error() {
+        let failure = Failure::Upstream(Fault::new(FaultKind::Refused));
+        assert_eq!(
+            proxy_status(&failure).unwrap(),
+            "renraku-gateway;error=connection_refused;details=\"unreachable\""
+        );
+    }
+
+    #[test]
+    fn a_page_for_an_outage_leads_to_the_stored_notes() {
+        let code = SupportCode::new();
+        let text = page(
+            &Words::of(&Failure::Upstream(Fault::new(FaultKind::ConnectTimeout))),
+            code,
+        );
+        assert!(text.contains("/.well-known/renraku-gateway/notes"));
+        assert!(text.contains(code.as_str()));
+        let text = page(&Words::of(&Failure::Misdirected), code);
+        assert!(!text.contains("/notes"));
+    }
+}

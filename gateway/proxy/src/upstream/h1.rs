@@ -1,0 +1,266 @@
+//! One HTTP/1.1 connection to a site, driven inside the task of the request that uses it: no task switch per request.
+//! Does not decide which connection is used.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    client::conn::http1::{self, Connection, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio_rustls::client::TlsStream;
+
+use super::{Pool, Rehome, Unsent};
+use crate::{
+    body::{ReplyError, Stall, Upload},
+    error::Fault,
+    headers,
+};
+
+type Io = TokioIo<TlsStream<Rehome>>;
+
+/// A connection and the right to use it.
+pub(crate) struct H1 {
+    sender: SendRequest<Upload>,
+    connection: Connection<Io, Upload>,
+    ended: bool,
+    pub(crate) born: Instant,
+    pub(crate) idle_since: Instant,
+    pub(crate) generation: u64,
+    pub(crate) served: u32,
+    _open: Open,
+}
+
+/// Counts an open connection for as long as it exists.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl H1 {
+    pub(crate) async fn start(
+        stream: TlsStream<Rehome>,
+        generation: u64,
+        open: &Arc<AtomicUsize>,
+    ) -> Result<Self, Fault> {
+        let (sender, connection) = http1::Builder::new()
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| Fault::exchange(&error))?;
+        open.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        Ok(Self {
+            sender,
+            connection,
+            ended: false,
+            born: now,
+            idle_since: now,
+            generation,
+            served: 0,
+            _open: Open(Arc::clone(open)),
+        })
+    }
+
+    /// Lets the connection notice that the site has closed it; whether it can take a request.
+    pub(crate) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.drive(cx);
+        !self.ended && !self.sender.is_closed()
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if !self.ended && Pin::new(&mut self.connection).poll(cx).is_ready() {
+            self.ended = true;
+        }
+    }
+
+    /// Sends the request and waits for the head of the response, at most `first_byte` after the request has been sent.
+    ///
+    /// # Errors
+    /// With the request itself when not a byte of it was sent.
+    pub(crate) async fn exchange(
+        mut self: Box<Self>,
+        request: Request<Upload>,
+        upload: Progress,
+        first_byte: Duration,
+        pool: &Arc<Pool>,
+    ) -> Result<Response<H1Body>, Unsent> {
+        let answered = {
+            let mut response = pin!(self.sender.try_send_request(request));
+            let connection = &mut self.connection;
+            let ended = &mut self.ended;
+            let mut deadline = pin!(tokio::time::sleep(first_byte));
+            std::future::poll_fn(|cx| {
+                if let Poll::Ready(answer) = response.as_mut().poll(cx) {
+                    return Poll::Ready(Some(answer));
+                }
+                if !*ended && Pin::new(&mut *connection).poll(cx).is_ready() {
+                    *ended = true;
+                }
+                if let Poll::Ready(answer) = response.as_mut().poll(cx) {
+                    return Poll::Ready(Some(answer));
+                }
+                while deadline.as_mut().poll(cx).is_ready() {
+                    if upload.is_finished() {
+                        return Poll::Ready(None);
+                    }
+                    // Still sending: the upload has its own clock.
+                    deadline
+                        .as_mut()
+                        .reset(tokio::time::Instant::now() + first_byte);
+                }
+                Poll::Pending
+            })
+            .await
+        };
+        match answered {
+            None => Err(Unsent::fault(Fault::first_byte_timeout())),
+            Some(Err(mut error)) => Err(Unsent {
+                request: error.take_message().map(Box::new),
+                fault: Fault::exchange(error.error()),
+            }),
+            Some(Ok(response)) => Ok(self.answered(response, &upload, pool)),
+        }
+    }
+
+    fn answered(
+        mut self: Box<Self>,
+        response: Response<Incoming>,
+        upload: &Progress,
+        pool: &Arc<Pool>,
+    ) -> Response<H1Body> {
+        self.served += 1;
+        let (head, body) = response.into_parts();
+        let mut body = H1Body {
+            body,
+            connection: Some(self),
+            pool: Arc::clone(pool),
+            stall: Stall::new(pool.limits().read_stall),
+        };
+        if !upload.is_finished() {
+            // The site answers while it is still being sent the request. The response's reader must not be what keeps the
+            // upload moving, so this connection gets a task, and is not used again.
+            if let Some(connection) = body.connection.take() {
+                tokio::spawn(connection.run());
+            }
+        } else if body.body.is_end_stream() {
+            body.release();
+        }
+        Response::from_parts(head, body)
+    }
+
+    async fn run(mut self: Box<Self>) {
+        std::future::poll_fn(|cx| {
+            self.drive(cx);
+            if self.ended {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Turns the connection into one that can leave HTTP; it is driven by a task and never returns to the pool.
+    pub(crate) fn upgradeable(self: Box<Self>) -> SendRequest<Upload> {
+        let Self {
+            sender,
+            connection,
+            _open,
+            ..
+        } = *self;
+        tokio::spawn(async move {
+            let _ = connection.with_upgrades().await;
+            drop(_open);
+        });
+        sender
+    }
+}
+
+/// Whether the body of a request has been sent.
+pub(crate) use crate::body::Progress;
+
+/// A response body that drives its connection, and returns it when the last byte has been read.
+pub(crate) struct H1Body {
+    body: Incoming,
+    connection: Option<Box<H1>>,
+    pool: Arc<Pool>,
+    stall: Stall,
+}
+
+impl H1Body {
+    fn release(&mut self) {
+        if let Some(mut connection) = self.connection.take() {
+            // Once more, so that hyper sees the end of the message and is ready for the next.
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            connection.drive(&mut cx);
+            if !connection.ended && connection.sender.is_ready() {
+                self.pool.give_back(connection);
+            }
+        }
+    }
+}
+
+impl Body for H1Body {
+    type Data = Bytes;
+    type Error = ReplyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        let me = &mut *self;
+        let mut polled = Pin::new(&mut me.body).poll_frame(cx);
+        if polled.is_pending() {
+            if let Some(connection) = &mut me.connection {
+                connection.drive(cx);
+                polled = Pin::new(&mut me.body).poll_frame(cx);
+            }
+        }
+        match polled {
+            Poll::Pending => me
+                .stall
+                .poll_stalled(cx)
+                .map(|()| Some(Err(ReplyError::Stalled))),
+            Poll::Ready(None) => {
+                me.release();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                me.connection = None;
+                Poll::Ready(Some(Err(ReplyError::Cut(error))))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                me.stall.progress();
+                let frame = headers::trailers(frame);
+                // Not on None: with a Content-Length nobody asks again.
+                if me.body.is_end_stream() {
+                    me.release();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

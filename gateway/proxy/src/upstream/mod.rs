@@ -1,0 +1,184 @@
+//! The city's side of the data path: sites, their connections, and the identity shown to them.
+//! Does not know what a request means or who asked.
+
+mod breaker;
+mod dial;
+mod h1;
+mod h2;
+mod pool;
+mod rehome;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use rustls::{RootCertStore, pki_types::ServerName};
+
+use crate::{
+    Limits, StartError,
+    body::{Progress, Reply, Upload},
+    config::{Protocol, ProxyConfig, Upstream},
+    error::Fault,
+    tls::{Credentials, Identity},
+};
+
+pub(crate) use breaker::{Breaker, RetryBudget};
+pub(crate) use dial::Dialler;
+pub(crate) use h1::{H1, H1Body};
+pub(crate) use h2::{H2, H2Body};
+pub(crate) use pool::{Pool, repeatable};
+pub(crate) use rehome::Rehome;
+
+/// What all workers share about one site.
+pub(crate) struct SiteState {
+    pub(crate) upstream: Upstream,
+    pub(crate) server_name: ServerName<'static>,
+    pub(crate) protocol: Protocol,
+    pub(crate) limits: Limits,
+    /// Held by a handshake that has no ticket to resume with.
+    pub(crate) alone: tokio::sync::Mutex<()>,
+    pub(crate) breaker: Breaker,
+    pub(crate) budget: RetryBudget,
+}
+
+/// All sites, and how the box presents itself to them.
+pub(crate) struct Upstreams {
+    pub(crate) sites: Vec<Arc<SiteState>>,
+    pub(crate) credentials: ArcSwap<Credentials>,
+    pub(crate) dialler: Dialler,
+    roots: Arc<RootCertStore>,
+    generations: AtomicU64,
+    signatures: Arc<AtomicU64>,
+}
+
+impl Upstreams {
+    pub(crate) fn new(
+        config: &ProxyConfig,
+        identity: Option<Identity>,
+    ) -> Result<(Self, JoinHandle<()>), StartError> {
+        let mut roots = RootCertStore::empty();
+        for root in &config.roots {
+            roots.add(root.clone()).map_err(StartError::TrustAnchor)?;
+        }
+        let roots = Arc::new(roots);
+        let sites = config
+            .sites
+            .iter()
+            .map(|site| {
+                let server_name = ServerName::try_from(site.upstream.host.clone())
+                    .map_err(|_| StartError::HostName(site.upstream.host.clone()))?;
+                Ok(Arc::new(SiteState {
+                    upstream: site.upstream.clone(),
+                    server_name,
+                    protocol: site.protocol,
+                    limits: config.limits.clone(),
+                    alone: tokio::sync::Mutex::new(()),
+                    breaker: Breaker::default(),
+                    budget: RetryBudget::new(),
+                }))
+            })
+            .collect::<Result<_, StartError>>()?;
+        let signatures = Arc::new(AtomicU64::new(0));
+        let credentials =
+            Credentials::new(0, Arc::clone(&roots), identity, Arc::clone(&signatures))?;
+        let (dialler, thread) = Dialler::start()?;
+        let upstreams = Self {
+            sites,
+            credentials: ArcSwap::from_pointee(credentials),
+            dialler,
+            roots,
+            generations: AtomicU64::new(1),
+            signatures,
+        };
+        Ok((upstreams, thread))
+    }
+
+    /// Presents another certificate from now on. Requests in flight finish on the connections they have.
+    pub(crate) fn set_identity(&self, identity: Option<Identity>) -> Result<(), StartError> {
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed);
+        let credentials = Credentials::new(
+            generation,
+            Arc::clone(&self.roots),
+            identity,
+            Arc::clone(&self.signatures),
+        )?;
+        self.credentials.store(Arc::new(credentials));
+        for site in &self.sites {
+            site.breaker.succeeded();
+        }
+        Ok(())
+    }
+
+    /// Signatures the facility key has made since the start.
+    pub(crate) fn signatures(&self) -> u64 {
+        self.signatures.load(Ordering::Relaxed)
+    }
+}
+
+/// A connection for one request.
+pub(crate) enum Lease {
+    H1(Box<H1>),
+    H2(Arc<H2>),
+}
+
+/// A request that got no response.
+pub(crate) struct Unsent {
+    /// The request, when not a byte of it was sent.
+    pub(crate) request: Option<Box<Request<Upload>>>,
+    /// Why.
+    pub(crate) fault: Fault,
+}
+
+impl Unsent {
+    pub(crate) const fn fault(fault: Fault) -> Self {
+        Self {
+            request: None,
+            fault,
+        }
+    }
+}
+
+impl Lease {
+    pub(crate) const fn is_http2(&self) -> bool {
+        matches!(self, Self::H2(_))
+    }
+
+    /// Whether the connection has answered a request before; if not, a failure says something about the site or the certificate.
+    pub(crate) fn is_proven(&self) -> bool {
+        match self {
+            Self::H1(h1) => h1.served > 0,
+            Self::H2(h2) => h2.is_proven(),
+        }
+    }
+
+    /// Sends a request and waits for the head of the response.
+    pub(crate) async fn exchange(
+        self,
+        request: Request<Upload>,
+        upload: Progress,
+        pool: &Arc<Pool>,
+    ) -> Result<Response<Reply>, Unsent> {
+        let proven = self.is_proven();
+        let limits = pool.limits();
+        let answered = match self {
+            Self::H1(h1) => h1
+                .exchange(request, upload, limits.first_byte, pool)
+                .await
+                .map(|response| response.map(Reply::h1)),
+            Self::H2(h2) => h2
+                .exchange(request, upload, limits)
+                .await
+                .map(|response| response.map(Reply::h2)),
+        };
+        answered.map_err(|mut unsent| {
+            unsent.fault.proven = proven;
+            unsent
+        })
+    }
+}

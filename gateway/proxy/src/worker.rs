@@ -1,0 +1,120 @@
+//! One worker thread with its runtime, its connections and its upstream pools. Does not decide anything about a request.
+
+use std::{io, net::TcpListener as StdListener, sync::Arc, thread::JoinHandle, time::Duration};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use gateway_policy::{Gate, Snapshot, Timestamp};
+use rustls::ServerConfig;
+
+use crate::{
+    LocalPages, StaffSessions, StartError,
+    config::ProxyConfig,
+    connection::{DeviceNames, Door, Protocols},
+    drain::{Drain, Phase},
+    listener::{Listeners, Slots, accept},
+    route::Routes,
+    upstream::{Pool, Upstreams},
+};
+
+/// How often pools are tidied.
+const TIDY: Duration = Duration::from_secs(2);
+/// How often a draining worker looks whether it is done.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) config: ProxyConfig,
+    pub(crate) routes: Routes,
+    pub(crate) pac: Bytes,
+    pub(crate) gate: Gate,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(crate) pages: Arc<dyn LocalPages>,
+    pub(crate) staff: Arc<StaffSessions>,
+    pub(crate) lan_tls: ArcSwap<ServerConfig>,
+    pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) devices: DeviceNames,
+    pub(crate) drain: Drain,
+}
+
+/// What the connections of one thread share.
+pub(crate) struct Worker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) protocols: Protocols,
+    pub(crate) pools: Vec<Arc<Pool>>,
+}
+
+impl Worker {
+    /// Starts the thread. It ends when the data path has drained.
+    pub(crate) fn start(
+        number: usize,
+        shared: Arc<Shared>,
+        listeners: Listeners,
+    ) -> Result<JoinHandle<()>, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        std::thread::Builder::new()
+            .name(format!("gateway-data-{number}"))
+            .spawn(move || runtime.block_on(Self::run(shared, listeners)))
+            .map_err(StartError::Thread)
+    }
+
+    async fn run(shared: Arc<Shared>, listeners: Listeners) {
+        let pools = shared
+            .upstreams
+            .sites
+            .iter()
+            .map(|site| Pool::new(Arc::clone(site), Arc::clone(&shared.upstreams)))
+            .collect();
+        let worker = Arc::new(Self {
+            protocols: Protocols::new(&shared.config.limits),
+            pools,
+            shared: Arc::clone(&shared),
+        });
+        let doors = listeners
+            .https
+            .into_iter()
+            .map(|socket| (socket, Door::Tls))
+            .chain(
+                listeners
+                    .http
+                    .into_iter()
+                    .map(|socket| (socket, Door::Plain)),
+            );
+        for (socket, door) in doors {
+            tokio::spawn(listen(Arc::clone(&worker), socket, door));
+        }
+        let tidying = tokio::spawn(tidy(Arc::clone(&worker)));
+
+        shared.drain.reached(Phase::Draining).await;
+        tidying.abort();
+        while shared.slots.open() > 0 && shared.drain.phase() < Phase::Cut {
+            tokio::time::sleep(GLANCE).await;
+        }
+        for pool in &worker.pools {
+            pool.close();
+        }
+        // Returning ends the runtime, and with it whatever did not finish in time.
+    }
+}
+
+async fn listen(worker: Arc<Worker>, socket: StdListener, door: Door) {
+    let ended: io::Result<()> = accept(worker, socket, door).await;
+    if let Err(error) = ended {
+        tracing::error!(target: "renraku::listener", error = %error, "a listening socket cannot be used");
+    }
+}
+
+async fn tidy(worker: Arc<Worker>) {
+    let mut often = tokio::time::interval(TIDY);
+    loop {
+        often.tick().await;
+        for pool in &worker.pools {
+            pool.tidy();
+        }
+    }
+}
