@@ -1,0 +1,69 @@
+//! What can go wrong with the store. Nothing in it is personal.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory for the store cannot be made or read.
+    #[error("the directory {path} cannot be prepared")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A damaged store cannot be erased.
+    #[error("the store's file {path} cannot be erased")]
+    Erase {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The database refused.
+    #[error("the database could not {action}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// Why it was refused.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// Something stored is not what was stored, or not under this key.
+    #[error("stored data cannot be authenticated")]
+    Damaged,
+    /// The random generator or the cipher failed.
+    #[error("the cryptographic provider failed")]
+    Cryptography,
+    /// The store was found damaged and has been started afresh; the feed is to be followed from [`crate::Store::position`].
+    #[error("the store was damaged and has been started afresh")]
+    StartedAfresh,
+    /// The events do not follow the last one stored; the feed is to be followed from [`crate::Store::position`].
+    #[error("the events do not follow what is stored")]
+    OutOfStep,
+    /// The thread that owns the store has ended.
+    #[error("the store has been closed")]
+    Closed,
+}
+
+impl Error {
+    pub(crate) const fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
+        move |source| Self::Database { action, source }
+    }
+
+    /// Whether the store itself is damaged, as opposed to the disk being full or the like.
+    pub(crate) fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged => true,
+            Self::Database { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
+            ),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! Reading: each time anew it is decided who may see what.
+//!
+//! A person that does not exist and one that may not be read give the same answer. It does not know sessions.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::database::Database;
+use crate::file::{CAUGHT_UP, FACILITY, meta};
+use crate::key::{Cipher, Kind, Tag, identity};
+use crate::pack::Unpack;
+use crate::writing::note_identity;
+use crate::{Attachment, Error, Personal, Role};
+
+/// A person in the list of those a staff member may read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct PersonSummary {
+    /// The city's id.
+    pub id: String,
+    /// The name.
+    pub display_name: Personal,
+    /// How many notes are stored.
+    pub notes: u64,
+    /// The time of the newest, in Unix seconds.
+    pub newest: Option<i64>,
+}
+
+/// One note as it is stored.
+#[derive(Debug, PartialEq, Eq)]
+pub struct StoredNote {
+    /// The city's id.
+    pub id: String,
+    /// The author's user id.
+    pub author: String,
+    /// The author's name.
+    pub author_name: Personal,
+    /// The author's profession.
+    pub role: String,
+    /// When it was written, in Unix seconds.
+    pub time: i64,
+    /// The text.
+    pub text: Personal,
+    /// What is attached at the city.
+    pub attachments: Vec<Attachment>,
+    /// The electronic signature, if it is signed.
+    pub signature: Option<String>,
+    /// When the box fetched it, in Unix seconds.
+    pub fetched: i64,
+}
+
+/// Some of a person's notes, newest first.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The person.
+    pub display_name: Personal,
+    /// The notes.
+    pub notes: Vec<StoredNote>,
+    /// Where the next page begins, if there is one.
+    pub older: Option<Cursor>,
+}
+
+/// A place in a person's notes; as text it fits into a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    time: i64,
+    tag: Tag,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.", self.time)?;
+        self.tag.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (time, hex) = text.split_once('.').ok_or(())?;
+        let time = time.parse().map_err(|_| ())?;
+        let mut tag = [0; 32];
+        if hex.len() != 2 * tag.len() || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(());
+        }
+        for (byte, at) in tag.iter_mut().zip((0..hex.len()).step_by(2)) {
+            *byte = u8::from_str_radix(&hex[at..at + 2], 16).map_err(|_| ())?;
+        }
+        Ok(Self { time, tag })
+    }
+}
+
+/// A notice of the city.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The city's id.
+    pub id: String,
+    /// Its title.
+    pub title: String,
+    /// Its text.
+    pub text: String,
+    /// For staff only.
+    pub members_only: bool,
+}
+
+/// A staff member who may read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Staff {
+    /// The name.
+    pub display_name: Personal,
+    /// The role.
+    pub role: Role,
+}
+
+/// How the store stands; nothing personal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Stored persons.
+    pub persons: u64,
+    /// Stored notes.
+    pub notes: u64,
+    /// Their size, sealed, in bytes.
+    pub bytes: u64,
+    /// When the box was last level with the city, in Unix seconds.
+    pub caught_up: Option<i64>,
+    /// The facility's name as the city gives it.
+    pub facility: Option<String>,
+    /// The facility is suspended, as far as the city has said.
+    pub suspended: bool,
+}
+
+/// A person's row, opened.
+struct PersonRow {
+    cipher: Cipher,
+    id: String,
+    display_name: Personal,
+    readers: Vec<String>,
+}
+
+impl Database {
+    /// The staff member, if the city knows and has not suspended them, nor the facility.
+    pub(crate) fn staff(&self, user: &str) -> Result<Option<Staff>, Error> {
+        if self.facility()?.is_some_and(|(_, suspended)| suspended) {
+            return Ok(None);
+        }
+        let tag = self.keys.tag(Kind::Staff, user);
+        let sealed: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT body FROM staff WHERE tag = ?1")
+            .and_then(|mut query| query.query_row([tag], |row| row.get(0)).optional())
+            .map_err(Error::database("find a staff member"))?;
+        let Some(sealed) = sealed else {
+            return Ok(None);
+        };
+        let body = self
+            .keys
+            .general()
+            .open(&identity(b"staff", &[&tag]), &sealed)?;
+        let mut fields = Unpack::new(&body);
+        let display_name = Personal::new(fields.text()?);
+        let role = if fields.flag()? {
+            Role::Manager
+        } else {
+            Role::Staff
+        };
+        let suspended = fields.flag()?;
+        Ok((!suspended).then_some(Staff { display_name, role }))
+    }
+
+    /// The persons `user` may read, the one with the newest note first.
+    pub(crate) fn persons_for(&self, user: &str) -> Result<Vec<PersonSummary>, Error> {
+        if self.staff(user)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let tags: Vec<Tag> = self
+            .connection
+            .prepare_cached("SELECT tag FROM persons")
+            .and_then(|mut query| query.query_map([], |row| row.get(0))?.collect())
+            .map_err(Error::database("list persons"))?;
+        let mut persons = Vec::new();
+        for tag in tags {
+            if let Some(person) = self.readable(user, &tag)? {
+                persons.push(self.summary(person, &tag)?);
+            }
+        }
+        persons.sort_by(|one, other| other.newest.cmp(&one.newest).then(one.id.cmp(&other.id)));
+        Ok(persons)
+    }
+
+    fn summary(&self, person: PersonRow, tag: &Tag) -> Result<PersonSummary, Error> {
+        let (notes, newest): (i64, Option<i64>) = self
+            .connection
+            .prepare_cached("SELECT count(*), max(time) FROM notes WHERE person = ?1")
+            .and_then(|mut query| query.query_row([tag], |row| Ok((row.get(0)?, row.get(1)?))))
+            .map_err(Error::database("count a person's notes"))?;
+        Ok(PersonSummary {
+            id: person.id,
+            display_name: person.display_name,
+            notes: u64::try_from(notes).unwrap_or_default(),
+            newest,
+        })
+    }
+
+    /// A page of the person's notes, newest first; `None` when there is no such person for this user.
+    pub(crate) fn notes_of(
+        &self,
+        user: &str,
+        person: &str,
+        limit: usize,
+        before: Option<Cursor>,
+    ) -> Result<Option<Page>, Error> {
+        if self.staff(user)?.is_none() {
+            return Ok(None);
+        }
+        let person_tag = self.keys.tag(Kind::Person, person);
+        let Some(row) = self.readable(user, &person_tag)? else {
+            return Ok(None);
+        };
+        let before = before.unwrap_or(Cursor {
+            time: i64::MAX,
+            tag: [0xff; 32],
+        });
+        // One more than asked for tells whether there is a next page.
+        let wanted = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let rows: Vec<(Tag, i64, Vec<u8>)> = self
+            .connection
+            .prepare_cached(
+                "SELECT tag, time, body FROM notes
+                 WHERE person = ?1 AND (time, tag) < (?2, ?3)
+                 ORDER BY time DESC, tag DESC LIMIT ?4",
+            )
+            .and_then(|mut query| {
+                query
+                    .query_map(
+                        params![person_tag, before.time, before.tag, wanted],
+                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                    )?
+                    .collect()
+            })
+            .map_err(Error::database("list a person's notes"))?;
+        let older = rows
+            .get(limit)
+            .and_then(|_| rows.get(limit.checked_sub(1)?))
+            .map(|(tag, time, _)| Cursor {
+                time: *time,
+                tag: *tag,
+            });
+        let notes = rows
+            .iter()
+            .take(limit)
+            .map(|(tag, time, sealed)| {
+                let bound_to = note_identity(tag, &person_tag, *time);
+                unpack_note(*time, &row.cipher.open(&bound_to, sealed)?)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Some(Page {
+            display_name: row.display_name,
+            notes,
+            older,
+        }))
+    }
+
+    /// The person's row if `user` is among its readers. The list of readers is sealed: whoever has the disk cannot
+    /// add to it.
+    fn readable(&self, user: &str, tag: &Tag) -> Result<Option<PersonRow>, Error> {
+        let row: Option<(Vec<u8>, Vec<u8>)> = self
+            .connection
+            .prepare_cached("SELECT key, body FROM persons WHERE tag = ?1")
+            .and_then(|mut query| {
+                query
+                    .query_row([tag], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()
+            })
+            .map_err(Error::database("find a person"))?;
+        let Some((wrapped, sealed)) = row else {
+            return Ok(None);
+        };
+        // The key was destroyed and the rows are about to follow.
+        if wrapped.is_empty() {
+            return Ok(None);
+        }
+        let cipher = self.keys.person(tag, &wrapped)?;
+        let body = cipher.open(&identity(b"person", &[tag]), &sealed)?;
+        let mut fields = Unpack::new(&body);
+        let mut person = PersonRow {
+            cipher,
+            id: fields.text()?.to_owned(),
+            display_name: Personal::new(fields.text()?),
+            readers: Vec::new(),
+        };
+        while !fields.is_empty() {
+            person.readers.push(fields.text()?.to_owned());
+        }
+        let may_read = person.readers.iter().any(|reader| reader == user);
+        Ok(may_read.then_some(person))
+    }
+
+    /// The notices that are in force at `now`, newest first: all of them for staff who may read, the public ones for
+    /// everybody else.
+    pub(crate) fn notices(&self, user: Option<&str>, now: i64) -> Result<Vec<Notice>, Error> {
+        let member = match user {
+            Some(user) => self.staff(user)?.is_some(),
+            None => false,
+        };
+        let rows: Vec<(Tag, Vec<u8>)> = self
+            .connection
+            .prepare_cached("SELECT tag, body FROM notices ORDER BY number DESC")
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            })
+            .map_err(Error::database("list notices"))?;
+        let mut notices = Vec::new();
+        for (tag, sealed) in rows {
+            let body = self
+                .keys
+                .general()
+                .open(&identity(b"notice", &[&tag]), &sealed)?;
+            let mut fields = Unpack::new(&body);
+            let notice = Notice {
+                id: fields.text()?.to_owned(),
+                title: fields.text()?.to_owned(),
+                text: fields.text()?.to_owned(),
+                members_only: fields.flag()?,
+            };
+            if fields.number()? > now && (member || !notice.members_only) {
+                notices.push(notice);
+            }
+        }
+        Ok(notices)
+    }
+
+    pub(crate) fn status(&self) -> Result<Status, Error> {
+        let persons: i64 = self
+            .connection
+            .query_row("SELECT count(*) FROM persons", [], |row| row.get(0))
+            .map_err(Error::database("count persons"))?;
+        let caught_up = meta(&self.connection, CAUGHT_UP)?
+            .map(|bytes| bytes.try_into().map(i64::from_be_bytes))
+            .transpose()
+            .map_err(|_| Error::Damaged)?;
+        let (facility, suspended) = self.facility()?.unzip();
+        Ok(Status {
+            persons: u64::try_from(persons).unwrap_or_default(),
+            notes: u64::try_from(self.totals.notes).unwrap_or_default(),
+            bytes: u64::try_from(self.totals.bytes).unwrap_or_default(),
+            caught_up,
+            facility,
+            suspended: suspended.unwrap_or_default(),
+        })
+    }
+
+    /// The facility's name and whether it is suspended, if the city has said.
+    fn facility(&self) -> Result<Option<(String, bool)>, Error> {
+        let Some(sealed) = meta(&self.connection, FACILITY)? else {
+            return Ok(None);
+        };
+        let body = self.keys.general().open(FACILITY.as_bytes(), &sealed)?;
+        let mut fields = Unpack::new(&body);
+        let _id = fields.text()?;
+        Ok(Some((fields.text()?.to_owned(), fields.flag()?)))
+    }
+}
+
+fn unpack_note(time: i64, body: &[u8]) -> Result<StoredNote, Error> {
+    let mut fields = Unpack::new(body);
+    let mut note = StoredNote {
+        id: fields.text()?.to_owned(),
+        author: fields.text()?.to_owned(),
+        author_name: Personal::new(fields.text()?),
+        role: fields.text()?.to_owned(),
+        time,
+        text: Personal::new(fields.text()?),
+        attachments: Vec::new(),
+        fetched: fields.number()?,
+        signature: Some(fields.text()?.to_owned()).filter(|signature| !signature.is_empty()),
+    };
+    while !fields.is_empty() {
+        note.attachments.push(Attachment {
+            id: fields.text()?.to_owned(),
+            name: Personal::new(fields.text()?),
+            media_type: fields.text()?.to_owned(),
+            size: u64::try_from(fields.number()?).map_err(|_| Error::Damaged)?,
+            sha256: fields.text()?.to_owned(),
+        });
+    }
+    Ok(note)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_the_way_through_a_query() {
+        let cursor = Cursor {
+            time: -5,
+            tag: [0xa0; 32],
+        };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+    }
+
+    #[test]
+    fn a_cursor_made_up_by_a_browser_is_refused() {
+        let long = format!("1.{}", "a".repeat(65));
+        let not_hex = format!("1.{}", "é".repeat(32));
+        for text in [
+            "",
+            ".",
+            "1",
+            "x.00",
+            "1.0g",
+            "9999999999999999999999.00",
+            &long,
+            &not_hex,
+        ] {
+            assert_eq!(text.parse::<Cursor>(), Err(()), "{text}");
+        }
+    }
+}

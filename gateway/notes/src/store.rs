@@ -1,0 +1,221 @@
+//! The handle: cloneable, bounded, answering asynchronously; behind it one thread owns the database.
+//!
+//! It decides nothing.
+
+use std::path::Path;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::database::Database;
+use crate::{Cursor, Error, Event, Notice, Page, PersonSummary, Staff, Status, StoreKey};
+
+/// How many requests wait for the thread; whoever comes then waits to be allowed to wait.
+const QUEUE: usize = 256;
+
+/// How much is kept. The oldest notes go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Notes older than this many days are not kept.
+    pub days: u32,
+    /// At most this many notes.
+    pub notes: u64,
+    /// At most this many bytes of sealed notes.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// A month, which outlasts any outage and holds what a visit needs.
+    fn default() -> Self {
+        Self {
+            days: 30,
+            notes: 100_000,
+            bytes: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// What was found when the store was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// Nothing; it begins empty.
+    New,
+    /// A whole store; the feed goes on where it stopped.
+    Resumed,
+    /// A damaged store, or one under another key; it was erased and begins empty.
+    StartedAfresh,
+}
+
+type Job = Box<dyn FnOnce(&mut Database) + Send>;
+
+/// A cloneable handle to the store. The thread ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    /// Its other half is dropped when the thread has closed the files.
+    ended: watch::Receiver<()>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store(..)")
+    }
+}
+
+impl Store {
+    /// Opens the store in `directory`, which it makes and of which it owns every file. Blocks while it checks the files.
+    ///
+    /// # Errors
+    /// When the directory cannot be used. A damaged store is no error: it is erased, and [`Opened`] says so.
+    pub fn open(directory: &Path, key: StoreKey, limits: Limits) -> Result<(Self, Opened), Error> {
+        let (mut database, opened) = Database::open(directory, &key, limits)?;
+        drop(key);
+        let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
+        let (end, ended) = watch::channel(());
+        thread::Builder::new()
+            .name("notes".to_owned())
+            .spawn(move || {
+                while let Some(job) = waiting.blocking_recv() {
+                    job(&mut database);
+                }
+                drop(database);
+                drop(end);
+            })
+            .map_err(|source| Error::Directory {
+                path: directory.to_owned(),
+                source,
+            })?;
+        Ok((Self { jobs, ended }, opened))
+    }
+
+    /// The id of the last event stored: where the feed is to be resumed. `None`: from the beginning.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn position(&self) -> Result<Option<String>, Error> {
+        self.run(|database| database.position()).await
+    }
+
+    /// Applies events in one transaction, and with them the new position: all or none.
+    ///
+    /// `after` is the position they follow. `now` (Unix seconds) becomes the time they were fetched. A person whose
+    /// support ended is gone, key first, when this returns.
+    ///
+    /// # Errors
+    /// [`Error::OutOfStep`] or [`Error::StartedAfresh`]: nothing was applied; follow the feed from [`Store::position`].
+    pub async fn apply(
+        &self,
+        after: Option<String>,
+        events: Vec<Event>,
+        now: i64,
+    ) -> Result<(), Error> {
+        self.run(move |database| database.apply(after.as_deref(), &events, now))
+            .await
+    }
+
+    /// Drops what has grown too old by `now`. To be called now and then; applying events does it too.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn tidy(&self, now: i64) -> Result<(), Error> {
+        self.run(move |database| database.tidy(now)).await
+    }
+
+    /// Erases everything: the feed said to start again from nothing, or the box leaves the facility.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn erase(&self) -> Result<(), Error> {
+        self.run(Database::start_afresh).await
+    }
+
+    /// The staff member, unless unknown, suspended, or of a suspended facility.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn staff(&self, user: &str) -> Result<Option<Staff>, Error> {
+        let user = user.to_owned();
+        self.run(move |database| database.staff(&user)).await
+    }
+
+    /// The persons this user may read, the one with the newest note first. For whom nothing is permitted: none.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn persons_for(&self, user: &str) -> Result<Vec<PersonSummary>, Error> {
+        let user = user.to_owned();
+        self.run(move |database| database.persons_for(&user)).await
+    }
+
+    /// At most `limit` of a person's notes, newest first, older than `before`. `None` for a person that does not exist
+    /// and for one this user may not read: the two cannot be told apart.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn notes_of(
+        &self,
+        user: &str,
+        person: &str,
+        limit: usize,
+        before: Option<Cursor>,
+    ) -> Result<Option<Page>, Error> {
+        let (user, person) = (user.to_owned(), person.to_owned());
+        self.run(move |database| database.notes_of(&user, &person, limit, before))
+            .await
+    }
+
+    /// The notices in force at `now` (Unix seconds); those for members only to staff who may read.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn notices(&self, user: Option<&str>, now: i64) -> Result<Vec<Notice>, Error> {
+        let user = user.map(ToOwned::to_owned);
+        self.run(move |database| database.notices(user.as_deref(), now))
+            .await
+    }
+
+    /// Counts and times; nothing personal.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.run(|database| database.status()).await
+    }
+
+    /// Drops this handle and waits until the files are closed, which needs all other handles to be dropped too.
+    pub async fn close(self) {
+        let Self { jobs, mut ended } = self;
+        drop(jobs);
+        while ended.changed().await.is_ok() {}
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Database) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = oneshot::channel();
+        let job: Job = Box::new(move |database| {
+            let outcome = restarting_when_damaged(database, work);
+            // The asker may have gone away.
+            let _ = answer.send(outcome);
+        });
+        self.jobs.send(job).await.map_err(|_| Error::Closed)?;
+        answered.await.map_err(|_| Error::Closed)?
+    }
+}
+
+fn restarting_when_damaged<T>(
+    database: &mut Database,
+    work: impl FnOnce(&mut Database) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let outcome = work(database);
+    let Err(damage) = &outcome else {
+        return outcome;
+    };
+    if !damage.is_damage() {
+        return outcome;
+    }
+    tracing::error!(error = %damage, "the store of notes is damaged and starts afresh");
+    database.start_afresh()?;
+    Err(Error::StartedAfresh)
+}
