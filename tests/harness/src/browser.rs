@@ -163,7 +163,10 @@ fn processes_mentioning(text: &str) -> Vec<Pid> {
 }
 
 /// Makes the NSS database that Chromium reads below its home directory.
-fn trust(home: &Path, ca_file: &Path) -> Result<()> {
+///
+/// # Errors
+/// When certutil is not installed or refuses the certificate.
+pub fn trust(home: &Path, ca_file: &Path) -> Result<()> {
     let certutil = binaries::debian("certutil", "libnss3-tools")?;
     // Newer Chromium looks below .local/share first, older below .pki.
     for database in [home.join(".pki/nssdb"), home.join(".local/share/pki/nssdb")] {

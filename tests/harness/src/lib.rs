@@ -8,9 +8,12 @@ pub mod browser;
 pub mod city;
 pub mod clamd;
 pub mod error;
+pub mod facility;
+pub mod gatewayd;
 pub mod http;
 pub mod ports;
 pub mod process;
+pub mod setup;
 pub mod swtpm;
 pub mod wait;
 

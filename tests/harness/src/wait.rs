@@ -52,7 +52,7 @@ pub fn for_port(child: &mut Child, port: u16, limit: Duration) -> Result<()> {
     })
 }
 
-fn for_process<T>(
+pub(crate) fn for_process<T>(
     child: &mut Child,
     what: &str,
     limit: Duration,

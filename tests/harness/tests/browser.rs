@@ -1,5 +1,11 @@
 //! The browser of the end-to-end tests trusts the city's root certificate and no other.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test cannot do is its failure"
+)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
