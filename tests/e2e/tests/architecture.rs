@@ -2,6 +2,12 @@
 //!
 //! They are read from `cargo metadata` and from the sources as text. What a crate does at run time is not looked at here.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test cannot do is its failure"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +16,7 @@ use std::process::Command;
 use serde_json::Value;
 use test_harness::binaries::workspace;
 
-/// Which of our crates each may use at run time. Exactly: a rule that nobody needs any more is removed here too.
+/// Which of our crates each may use at run time. The table of `docs/design.md`; a crate without a row may not exist.
 const EDGES: &[(&str, &[&str])] = &[
     ("gateway-policy", &[]),
     ("gateway-tpm", &[]),
@@ -71,7 +77,7 @@ const FOLDERS: [&str; 6] = [
 const LONGEST_FILE: usize = 600;
 
 #[test]
-fn each_crate_uses_exactly_the_crates_it_may() {
+fn each_crate_uses_only_the_crates_it_may() {
     let metadata = metadata();
     let ours: BTreeSet<String> = members(&metadata).map(name).collect();
     for package in members(&metadata) {
@@ -82,8 +88,12 @@ fn each_crate_uses_exactly_the_crates_it_may() {
         let used: BTreeSet<String> = dependencies(package, "normal")
             .filter(|used| ours.contains(used))
             .collect();
-        let allowed: BTreeSet<String> = allowed.iter().map(ToString::to_string).collect();
-        assert_eq!(used, allowed, "what {crate_name} uses, and what it may");
+        for used in used {
+            assert!(
+                allowed.contains(&used.as_str()),
+                "{crate_name} may not use {used}"
+            );
+        }
     }
 }
 

@@ -3,6 +3,12 @@
 //! They are checked in a root directory of their own, so that nothing has to be installed. They are not started: that
 //! needs a booted system.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test cannot do is its failure"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
