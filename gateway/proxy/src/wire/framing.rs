@@ -214,28 +214,24 @@ impl Framing {
 
     /// A whole head, if `window` has it.
     ///
-    /// The first pass leaves control characters aside; they are looked for in one sweep over the finished head. When
-    /// either finds fault, a second, careful pass names the first fault in reading order, so that the answer does
-    /// not depend on where reads were cut.
+    /// The first pass leaves control characters aside; they are counted in one sweep over the finished head, which has
+    /// two in each line when all is well. Otherwise a second, careful pass finds the first fault in reading order, so
+    /// that the answer does not depend on where reads were cut, or none (a field value with HTAB).
     fn head(&mut self, window: &[u8]) -> Result<Option<usize>, Violation> {
-        let suspicion = match self.head.lines(window, Care::Quick) {
+        let end = match self.head.lines(window, Care::Quick) {
             Ok(None) => return Ok(None),
-            Ok(Some(end)) => {
-                let (control, returns) = grammar::control_and_returns(&window[..end]);
-                if !control && returns == self.head.lines {
-                    self.begin_content();
-                    return Ok(Some(end));
-                }
-                Violation::ControlCharacter
+            Ok(Some(end)) if grammar::count_controls(&window[..end]) == 2 * self.head.lines => {
+                Some(end)
             }
-            Err(violation) => violation,
+            Ok(Some(_)) | Err(_) => {
+                self.head = Head::default();
+                self.head.lines(window, Care::Full)?
+            }
         };
-        self.head = Head::default();
-        Err(self
-            .head
-            .lines(window, Care::Full)
-            .err()
-            .unwrap_or(suspicion))
+        if end.is_some() {
+            self.begin_content();
+        }
+        Ok(end)
     }
 
     fn begin_content(&mut self) {

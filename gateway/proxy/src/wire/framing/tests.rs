@@ -190,6 +190,15 @@ fn a_bad_field_line_is_refused_by_its_name() {
 }
 
 #[test]
+fn a_tab_in_a_field_value_is_no_control_character() {
+    assert_eq!(refused(&with("X:\ta\tb\t")), None);
+    assert_eq!(
+        refused(&with("X:\ta\tb\x01")),
+        Some(Violation::ControlCharacter)
+    );
+}
+
+#[test]
 fn host_must_be_there_once_and_name_a_host() {
     let head = |host: &str| format!("GET / HTTP/1.1\r\n{host}\r\n");
     assert_eq!(refused(head("").as_bytes()), Some(Violation::HostMissing));
