@@ -78,9 +78,14 @@ impl ProvisioningConfig {
     /// # Errors
     /// When the file cannot be read or one of these tables is wrong or missing.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source: source.into() })
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: source.into(),
+        })
     }
 }
 
@@ -111,9 +116,16 @@ mod tests {
 
     #[test]
     fn an_unknown_key_in_our_own_tables_is_refused() {
-        for (table, key) in [("[tpm]", "allow_sofware = true"), ("[city]", "anchro = \"x\""), ("[lan]", "name = \"x\"")] {
+        for (table, key) in [
+            ("[tpm]", "allow_sofware = true"),
+            ("[city]", "anchro = \"x\""),
+            ("[lan]", "name = \"x\""),
+        ] {
             let text = SOUND.replace(table, &format!("{table}\n{key}"));
-            assert!(toml::from_str::<ProvisioningConfig>(&text).is_err(), "{key}");
+            assert!(
+                toml::from_str::<ProvisioningConfig>(&text).is_err(),
+                "{key}"
+            );
         }
     }
 }

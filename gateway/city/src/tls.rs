@@ -9,6 +9,7 @@ use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, RootCertStore};
 
 /// A TLS configuration could not be made.
@@ -73,8 +74,20 @@ pub fn client_config(
     anchors: Arc<RootCertStore>,
     identity: Option<ClientIdentity>,
 ) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    client_config_at(anchors, identity, Arc::new(DefaultTimeProvider))
+}
+
+/// As [`client_config`], with certificates judged by the given clock.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn client_config_at(
+    anchors: Arc<RootCertStore>,
+    identity: Option<ClientIdentity>,
+    clock: Arc<dyn TimeProvider>,
+) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, clock)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsSetupError::Client)?
         .with_root_certificates(anchors);

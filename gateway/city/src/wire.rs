@@ -21,6 +21,8 @@ pub mod problem_type {
     pub const NUMBER_LOCKED: &str = "urn:renraku:problem:number-locked";
     /// The certificate number was used with another key.
     pub const NUMBER_USED: &str = "urn:renraku:problem:number-used";
+    /// The certificate number was not used in time.
+    pub const NUMBER_EXPIRED: &str = "urn:renraku:problem:number-expired";
 }
 
 /// The longest problem document, in bytes, that is read.
