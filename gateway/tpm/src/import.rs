@@ -123,12 +123,11 @@ fn inner_wrapper(scalar: &[u8; 32], name: &[u8], key: &[u8; 16]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 
     #[test]
     fn a_pkcs8_key_gives_the_scalar_and_point_it_holds() {
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("generate");
-        let der: Pkcs8V1Der<'_> = pair.as_der().expect("encode");
+        let der = pair.to_pkcs8v1().expect("encode");
         let key = ImportKey::from_private_key_der(der.as_ref()).expect("P-256");
         assert_eq!(key.point.as_slice(), pair.public_key().as_ref());
         ImportKey::new(key.scalar.clone(), key.point).expect("belongs together");

@@ -6,10 +6,10 @@
 
 use crate::{VaultError, public_area};
 use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use der::{
-    DecodePem, Encode, EncodePem, Sequence,
+    Decode, Encode, Sequence,
     asn1::{BitString, ObjectIdentifier, OctetString},
-    pem::PemLabel,
 };
 use spki::{AlgorithmIdentifier, SubjectPublicKeyInfo};
 use std::{fmt, sync::Arc};
@@ -47,8 +47,35 @@ struct TpmKey {
     private: OctetString,
 }
 
-impl PemLabel for TpmKey {
-    const PEM_LABEL: &'static str = "TSS2 PRIVATE KEY";
+const PEM_BEGIN: &str = "-----BEGIN TSS2 PRIVATE KEY-----\n";
+const PEM_END: &str = "-----END TSS2 PRIVATE KEY-----\n";
+/// RFC 7468 section 2: every line but the last has exactly 64 characters.
+const PEM_LINE: usize = 64;
+
+/// RFC 7468, strict form. The `pem` feature of `der` is not used: its reader never returns on an empty body.
+fn pem_encode(der: &[u8]) -> String {
+    let base64 = STANDARD.encode(der);
+    let mut pem = PEM_BEGIN.to_owned();
+    for line in base64.as_bytes().chunks(PEM_LINE) {
+        pem.extend(line.iter().copied().map(char::from));
+        pem.push('\n');
+    }
+    pem.push_str(PEM_END);
+    pem
+}
+
+/// The DER inside; the last line break may be missing, and lines may end in CR LF after a trip through other systems.
+fn pem_decode(pem: &str) -> Option<Vec<u8>> {
+    let text = pem.replace("\r\n", "\n");
+    let text = text.trim_end_matches('\n');
+    let body = text
+        .strip_prefix(PEM_BEGIN)?
+        .strip_suffix(PEM_END.trim_end())?
+        .strip_suffix('\n')?;
+    if body.split('\n').any(|line| line.len() > PEM_LINE) {
+        return None;
+    }
+    STANDARD.decode(body.replace('\n', "")).ok()
 }
 
 /// A private key wrapped by the TPM, with its public half. Useless without the TPM that wrapped it; cheap to clone.
@@ -102,8 +129,7 @@ impl KeyBlob {
             public: octets(&self.0.tpmt_public),
             private: octets(&self.0.private),
         };
-        file.to_pem(der::pem::LineEnding::LF)
-            .expect("a bounded structure encodes")
+        pem_encode(&file.to_der().expect("a bounded structure encodes"))
     }
 
     /// Reads a `TSS2 PRIVATE KEY` PEM.
@@ -116,8 +142,9 @@ impl KeyBlob {
         if pem.len() > MAX_PEM {
             return Err(malformed("the file is too long"));
         }
-        let file = TpmKey::from_pem(pem)
-            .map_err(|_| malformed("not a TSS2 PRIVATE KEY in strict PEM and DER"))?;
+        let der = pem_decode(pem).ok_or(malformed("not a TSS2 PRIVATE KEY in PEM"))?;
+        let file =
+            TpmKey::from_der(&der).map_err(|_| malformed("not a TPMKey of known fields in DER"))?;
         if file.key_type != LOADABLE_KEY {
             return Err(malformed("not a loadable key"));
         }
@@ -290,10 +317,14 @@ pub(crate) mod tests {
         key_with(5)
     }
 
+    fn der_of_key() -> Vec<u8> {
+        pem_decode(&key().to_pem()).expect("own output")
+    }
+
     fn pem_of(change: impl FnOnce(&mut TpmKey)) -> String {
-        let mut file = TpmKey::from_pem(key().to_pem()).expect("own output");
+        let mut file = TpmKey::from_der(&der_of_key()).expect("own output");
         change(&mut file);
-        file.to_pem(der::pem::LineEnding::LF).expect("encodes")
+        pem_encode(&file.to_der().expect("encodes"))
     }
 
     #[test]
@@ -358,17 +389,17 @@ pub(crate) mod tests {
 
         #[test]
         fn arbitrary_bytes_in_pem_never_panic_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let pem = der::pem::encode_string("TSS2 PRIVATE KEY", der::pem::LineEnding::LF, &bytes).expect("encodes");
+            let pem = pem_encode(&bytes);
             let _ = KeyBlob::from_pem(&pem);
             let _ = SealedBlob::from_bytes(&bytes);
         }
 
         #[test]
         fn one_changed_byte_is_refused_or_read_as_what_it_says(at in 0usize..250, bit in 0u8..8) {
-            let mut der = TpmKey::from_pem(key().to_pem()).expect("own output").to_der().expect("encodes");
+            let mut der = der_of_key();
             let at = at % der.len();
             der[at] ^= 1 << bit;
-            let pem = der::pem::encode_string("TSS2 PRIVATE KEY", der::pem::LineEnding::LF, &der).expect("encodes");
+            let pem = pem_encode(&der);
             if let Ok(read) = KeyBlob::from_pem(&pem) {
                 prop_assert_ne!(read, key());
             }
@@ -383,6 +414,32 @@ pub(crate) mod tests {
             prop_assert_eq!(SealedBlob::from_bytes(&bytes).expect("own output"), blob);
             let cut = cut.min(bytes.len());
             prop_assert!(SealedBlob::from_bytes(&bytes[..bytes.len() - cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn pem_in_other_shapes_is_refused_and_crlf_is_read() {
+        let pem = key().to_pem();
+        assert_eq!(
+            KeyBlob::from_pem(&pem.replace('\n', "\r\n")).expect("CR LF"),
+            key()
+        );
+        assert_eq!(
+            KeyBlob::from_pem(pem.trim_end()).expect("no last line break"),
+            key()
+        );
+        let one_line = pem
+            .lines()
+            .filter(|line| !line.starts_with("-----"))
+            .collect::<String>();
+        for shape in [
+            format!("{PEM_BEGIN}{PEM_END}"),
+            format!("{PEM_BEGIN}{one_line}\n{PEM_END}"),
+            format!(" {pem}"),
+            format!("{pem}{pem}"),
+            pem.replace("TSS2", "EC"),
+        ] {
+            KeyBlob::from_pem(&shape).expect_err(&shape);
         }
     }
 
