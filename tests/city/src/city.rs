@@ -9,7 +9,7 @@ use crate::secrets::{self, LookupKey};
 use crate::stats::Stats;
 use crate::store::{Store, StoreError};
 use crate::tls::Facts;
-use crate::{est, gatewayapi, portal};
+use crate::{est, gatewayapi, pages, portal};
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
@@ -49,6 +49,24 @@ pub enum CityError {
     Store(#[from] StoreError),
 }
 
+/// What can be chosen when a city is opened.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Validity of facility certificates.
+    pub facility_validity: Duration,
+    /// A further name for the enrolment host, for clients that cannot resolve `*.localhost`.
+    pub est_alias: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            facility_validity: Duration::from_secs(365 * 86_400),
+            est_alias: None,
+        }
+    }
+}
+
 /// Everything the rooms share.
 pub struct City {
     /// The certification authority.
@@ -65,8 +83,8 @@ pub struct City {
     pub incoming: PathBuf,
     /// Where the control port writes files that tests ask for.
     pub dir: PathBuf,
-    /// Validity of facility certificates.
-    pub facility_validity: Duration,
+    /// What the command line says.
+    pub settings: Settings,
     wrong: Mutex<HashMap<IpAddr, Vec<Instant>>>,
     rooms: OnceLock<Rooms>,
 }
@@ -88,7 +106,7 @@ impl City {
     ///
     /// # Errors
     /// When the directory, the authority or the database cannot be used.
-    pub fn open(dir: &Path, facility_validity: Duration) -> Result<Arc<Self>, CityError> {
+    pub fn open(dir: &Path, settings: Settings) -> Result<Arc<Self>, CityError> {
         let unusable = |error| CityError::Directory(dir.to_owned(), error);
         let incoming = dir.join("incoming");
         std::fs::create_dir_all(&incoming).map_err(unusable)?;
@@ -100,7 +118,7 @@ impl City {
             stats: Stats::default(),
             incoming,
             dir: dir.to_owned(),
-            facility_validity,
+            settings,
             wrong: Mutex::default(),
             rooms: OnceLock::new(),
         });
@@ -169,6 +187,7 @@ impl City {
             }
             RENRAKU => &rooms.renraku,
             EST => &rooms.est,
+            alias if self.settings.est_alias.as_deref() == Some(alias) => &rooms.est,
             GATEWAY => &rooms.gateway,
             // RFC 9110 section 15.5.20.
             _ => {
@@ -189,7 +208,12 @@ impl City {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        problem::present(response, wants_page)
+        let response = problem::present(response, wants_page);
+        if host == RENRAKU {
+            pages::harden(response)
+        } else {
+            response
+        }
     }
 
     /// Counts a wrong answer (code or password) from an address.

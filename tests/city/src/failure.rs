@@ -112,7 +112,7 @@ impl HttpBody for HalfBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.announced.clone()
+        self.announced
     }
 }
 

@@ -11,6 +11,8 @@ pub mod failure;
 pub mod feed;
 pub mod files;
 pub mod gatewayapi;
+pub mod linger;
+pub mod pages;
 pub mod portal;
 pub mod problem;
 pub mod secrets;

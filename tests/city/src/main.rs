@@ -3,7 +3,7 @@
 //! Holds no logic of its own.
 
 use clap::Parser;
-use reference_city::city::{BOX, City, CityError, EST, GATEWAY, RENRAKU};
+use reference_city::city::{BOX, City, CityError, EST, GATEWAY, RENRAKU, Settings};
 use reference_city::{control, seed, tls};
 use std::error::Error;
 use std::net::SocketAddr;
@@ -34,6 +34,9 @@ struct Arguments {
     /// Written when everything answers: JSON with ports, trust anchor and what was seeded.
     #[arg(long)]
     ready_file: Option<PathBuf>,
+    /// A further host name for the enrolment server, for clients that cannot resolve `*.localhost`.
+    #[arg(long)]
+    est_alias: Option<String>,
     /// Validity of facility certificates in seconds.
     #[arg(long, default_value_t = 365 * 86_400)]
     facility_validity: u64,
@@ -81,14 +84,19 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), Ended> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Ended::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Ended::Signals)?;
-    let city = City::open(
-        &arguments.dir,
-        Duration::from_secs(arguments.facility_validity),
-    )?;
+    let settings = Settings {
+        facility_validity: Duration::from_secs(arguments.facility_validity),
+        est_alias: arguments.est_alias.clone(),
+    };
+    let city = City::open(&arguments.dir, settings)?;
     if arguments.seed {
         seed::seed(&city).await?;
     }
-    let names = [RENRAKU, EST, GATEWAY].map(str::to_owned);
+    let names: Vec<String> = [RENRAKU, EST, GATEWAY]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(arguments.est_alias.clone())
+        .collect();
     let config = tls::server_config(&city.ca, &names)?;
     let listener = listen(arguments.listen).await?;
     let port = port(&listener);

@@ -175,7 +175,15 @@ pub fn present(response: Response, wants_page: bool) -> Response {
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let (parts, _) = response.into_parts();
+    let (parts, body) = response.into_parts();
+    // A page that goes with an error status, such as the sign-in form shown again, says everything already.
+    if parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/html"))
+    {
+        return Response::from_parts(parts, body);
+    }
     let problem = parts
         .extensions
         .get::<Problem>()

@@ -5,6 +5,7 @@
 
 use crate::ca::Ca;
 use crate::city::City;
+use crate::linger::Lingering;
 use crate::secrets::{hex, sha256};
 use axum::body::Body;
 use der::{Decode as _, Encode as _};
@@ -180,7 +181,12 @@ async fn converse(city: &Arc<City>, acceptor: TlsAcceptor, stream: TcpStream, pe
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(Arc::clone(&facts));
         let city = Arc::clone(city);
-        async move { Ok::<_, std::convert::Infallible>(city.answer(request.map(Body::new)).await) }
+        async move {
+            Ok::<_, std::convert::Infallible>(
+                city.answer(request.map(|body| Body::new(Lingering::new(Body::new(body)))))
+                    .await,
+            )
+        }
     });
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder

@@ -240,7 +240,8 @@ pub fn same_name(one: &Name, other: &Name) -> bool {
 mod tests {
     use super::*;
     use rcgen::{
-        CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+        CertificateParams, CustomExtension, DistinguishedName, ExtendedKeyUsagePurpose, KeyPair,
+        SanType,
     };
 
     fn request(change: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
@@ -281,7 +282,9 @@ mod tests {
 
     #[test]
     fn a_request_to_become_an_authority_is_refused() {
-        let der = request(|params| params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained));
+        let authority =
+            CustomExtension::from_oid_content(&[2, 5, 29, 19], vec![0x30, 3, 1, 1, 0xff]);
+        let der = request(|params| params.custom_extensions = vec![authority]);
         assert_eq!(read(&der).unwrap_err(), CsrError::ForeignExtension);
     }
 

@@ -290,7 +290,8 @@ pub async fn subject_of(city: &Arc<City>, facility: &str) -> Result<FacilitySubj
 }
 
 fn sign(city: &Arc<City>, spki_der: &[u8], subject: &FacilitySubject) -> Result<Issued, Problem> {
-    let valid = time::Duration::try_from(city.facility_validity).unwrap_or(time::Duration::DAY);
+    let valid =
+        time::Duration::try_from(city.settings.facility_validity).unwrap_or(time::Duration::DAY);
     city.ca
         .facility_certificate(spki_der, subject, valid)
         .map_err(|error| Problem::internal(&error))

@@ -47,7 +47,7 @@ pub async fn for_number(
             pack(city, &key, &der, password).map_err(|error| Problem::internal(&error))
         }
         Outcome::Waiting => Err(Problem::new(
-            axum::http::StatusCode::FORBIDDEN,
+            http::StatusCode::FORBIDDEN,
             "approval-needed",
             "この番号には市の承認が必要です。",
             "市にお問い合わせください。",
