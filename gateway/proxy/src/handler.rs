@@ -18,7 +18,7 @@ use crate::{
     pages::{self, Wants},
     record::{self, SupportCode},
     route::{Route, Target, authority_of},
-    tunnel,
+    tunnel, wire,
 };
 
 /// Answers one request. Every failure ends as a page or a problem document with a support code.
@@ -120,6 +120,13 @@ fn check_head(connection: &Connection, request: &Request<Incoming>) -> Result<()
         return Err(Failure::Method);
     }
     let uri = request.uri();
+    if uri.path() == "*" && request.method() != Method::OPTIONS {
+        // RFC 9113 section 8.3.1; over HTTP/1.1 the guard has refused it already.
+        return Err(Failure::Malformed("path"));
+    }
+    if request.version() == Version::HTTP_2 && wire::has_padded_value(request.headers()) {
+        return Err(Failure::Malformed("field-value"));
+    }
     if uri.path_and_query().map_or(0, |path| path.as_str().len()) > limits.uri_bytes {
         return Err(Failure::UriTooLong);
     }

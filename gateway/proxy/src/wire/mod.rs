@@ -4,9 +4,11 @@
 //! and it does not time anything out (hyper's `header_read_timeout` and the handler's timers do).
 
 mod deferred;
+mod fields;
 pub mod framing;
 mod guard;
 
-pub use deferred::{Deferred, Driven, drive};
+pub use deferred::{Deferred, Driven, Handle, drive};
+pub use fields::has_padded_value;
 pub use framing::Violation;
 pub use guard::{Guarded, Watch};
