@@ -1,1 +1,5 @@
-//! In construction.
+//! What the end-to-end tests share: a person's hands and eyes in a real browser.
+//!
+//! It does not know any page; the tests in `tests/` do.
+
+pub mod browsing;

@@ -20,6 +20,7 @@ pub struct Browser {
     home: TempDir,
     port: u16,
     chromium: PathBuf,
+    accepts_any: bool,
     driver: Child,
 }
 
@@ -56,12 +57,21 @@ impl Browser {
             home,
             port,
             chromium,
+            accepts_any: false,
             driver,
         };
         wait::until("chromedriver", Duration::from_secs(20), || {
             browser.is_ready().then_some(())
         })?;
         Ok(browser)
+    }
+
+    /// Accepts whatever certificate a server shows: a box that is not provisioned yet can only show one of its own making,
+    /// and its manager tells the browser to go on.
+    #[must_use]
+    pub fn accepting_any_certificate(mut self) -> Self {
+        self.accepts_any = true;
+        self
     }
 
     fn is_ready(&self) -> bool {
@@ -91,6 +101,7 @@ impl Browser {
         let _ = fs::create_dir_all(&profile);
         let capabilities = json!({
             "browserName": "chrome",
+            "acceptInsecureCerts": self.accepts_any,
             "goog:chromeOptions": {
                 "binary": self.chromium,
                 "args": [
