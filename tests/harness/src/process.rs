@@ -13,7 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::unistd::{Pid, getpid, getppid};
 
 use crate::{Error, Result, wait};
@@ -111,17 +111,19 @@ impl Program {
     }
 }
 
-/// Has the kernel kill the program when this process ends, even by SIGKILL.
+/// Has the kernel kill the program when this process ends, even by SIGKILL, and lets every signal through to it.
 #[allow(
     unsafe_code,
     reason = "pre_exec is the only place from which the parent-death signal can be set"
 )]
 fn die_with_this_process(command: &mut Command) {
     let parent = getpid();
-    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
+    // SAFETY: between fork and exec the closure makes three system calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // A blocked signal stays blocked across exec; the demo blocks those that end it.
+            SigSet::empty().thread_set_mask()?;
             // The parent may have ended before the line above took effect.
             if getppid() == parent {
                 Ok(())
@@ -315,5 +317,29 @@ mod tests {
         let error =
             wait::for_ready_file(&mut child, &directory.path().join("never"), GRACE).unwrap_err();
         assert!(error.full().contains("because of this"), "{error:?}");
+    }
+
+    #[test]
+    fn a_program_can_be_signalled_although_its_parent_blocks_signals() {
+        let directory = tempfile::tempdir().unwrap();
+        let note = directory.path().join("status");
+        let mut blocking = Command::new("grep");
+        blocking
+            .args(["SigBlk", "/proc/self/status"])
+            .stdout(File::create(&note).unwrap());
+        die_with_this_process(&mut blocking);
+        let status = std::thread::scope(|scope| {
+            let blocked = scope.spawn(|| {
+                SigSet::all().thread_block().unwrap();
+                let mut child = blocking.spawn().unwrap();
+                child.wait().unwrap()
+            });
+            blocked.join().unwrap()
+        });
+        assert!(status.success());
+        assert_eq!(
+            std::fs::read_to_string(note).unwrap().trim(),
+            "SigBlk:\t0000000000000000"
+        );
     }
 }

@@ -41,14 +41,15 @@ const CITY_PORT: u16 = 9443;
 const OFFICIAL_SIGNATURES: &str = "/var/lib/clamav";
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let stop = match listen_for_stop() {
-        Ok(stop) => stop,
-        Err(error) => return fail(&Error::new("signals cannot be waited for").because(error)),
-    };
     if !build() {
         eprintln!("the build failed; see above");
         return ExitCode::FAILURE;
     }
+    // Only now: cargo would inherit the blocked signals, and Ctrl-C could not end a build.
+    let stop = match listen_for_stop() {
+        Ok(stop) => stop,
+        Err(error) => return fail(&Error::new("signals cannot be waited for").because(error)),
+    };
     match start(arguments) {
         Ok((facility, _lock)) => serve(facility, &stop),
         Err(error) => fail(&error),
@@ -75,7 +76,7 @@ fn build() -> bool {
 
 /// Blocks the signals that end the demo in this and every later thread, and turns them into a message.
 ///
-/// Programs started later do not inherit this: std gives every child an empty signal mask.
+/// The programs of the demo do not inherit this; the harness gives them an empty signal mask.
 fn listen_for_stop() -> nix::Result<Receiver<Signal>> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
