@@ -233,7 +233,10 @@ impl Pace {
 
     /// Waiting time that the bytes so far have earned.
     fn allowance(&self) -> Duration {
-        self.grace + Duration::from_secs(self.bytes / u64::from(self.rate.max(1)))
+        self.grace
+            + Duration::from_micros(
+                self.bytes.saturating_mul(1_000_000) / u64::from(self.rate.max(1)),
+            )
     }
 
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -306,9 +306,9 @@ fn page(words: &Words, code: SupportCode) -> String {
          <h2>次にすること</h2>\n<p>{next}</p>\n"
     );
     if words.notes {
-        let _ = write!(
+        let _ = writeln!(
             page,
-            "<p><a href=\"{RESERVED_PREFIX}notes\">ゲートウェイに保存された最近の記録を読む（参照のみ）</a></p>\n"
+            "<p><a href=\"{RESERVED_PREFIX}notes\">ゲートウェイに保存された最近の記録を読む（参照のみ）</a></p>"
         );
     }
     let _ = write!(

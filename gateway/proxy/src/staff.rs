@@ -110,8 +110,7 @@ impl StaffSessions {
                     .get_all(header::SET_COOKIE)
                     .iter()
                     .filter_map(|value| pair(value.as_bytes().split(|b| *b == b';').next()?))
-                    .filter(|(name, _)| *name == cookie.as_bytes())
-                    .last();
+                    .rfind(|(name, _)| *name == cookie.as_bytes());
                 let kept = || {
                     sent.into_iter()
                         .flat_map(|value| split(value.as_bytes()))

@@ -49,6 +49,19 @@ impl LanCertificate {
             .map(|certified| Self(Arc::new(certified)))
             .map_err(StartError::LanCertificate)
     }
+
+    /// The same with a key that only signs.
+    ///
+    /// # Errors
+    /// When the key does not belong to the leaf.
+    pub fn with_signing_key(
+        chain: Vec<CertificateDer<'static>>,
+        key: Arc<dyn SigningKey>,
+    ) -> Result<Self, StartError> {
+        let certified = CertifiedKey::new(chain, key);
+        certified.keys_match().map_err(StartError::LanCertificate)?;
+        Ok(Self(Arc::new(certified)))
+    }
 }
 
 /// The facility certificate with the key that signs for it, usually inside a TPM.

@@ -1,12 +1,20 @@
 //! Opens connections to the sites on a thread of their own, because a TPM signs slowly and blocks while it does.
 //! Does not keep connections: it hands each to the worker that ordered it.
 
-use std::{io, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
-use rustls::pki_types::ServerName;
 use tokio::{
     net::TcpStream,
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{timeout, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -16,7 +24,7 @@ use crate::{
     StartError,
     config::Protocol,
     error::{Fault, FaultKind},
-    tls::Credentials,
+    tls::{Credentials, Tickets},
 };
 
 /// How long a first connection waits for the ticket that makes the next ones cheap.
@@ -92,25 +100,21 @@ async fn dial(
     credentials: &Credentials,
     protocol: Protocol,
 ) -> Result<Dialled, Fault> {
-    // Without a ticket every handshake costs a signature: then one goes first, and the others follow with what it brought.
-    let _alone = if credentials.tickets.available(&site.server_name) {
-        None
-    } else {
-        Some(site.alone.lock().await)
-    };
-    let first = !credentials.tickets.available(&site.server_name);
-
     let tcp = connect(site).await?;
     let connector = TlsConnector::from(credentials.config(protocol));
+    site.handshakes.turn(site, &credentials.tickets).await;
+    // Takes its ticket before anybody else runs: there is no await between the turn and this, and one thread.
     let handshake = connector.connect(site.server_name.clone(), Rehome::Attached(tcp));
+    let under_way = site.handshakes.begin();
     let mut stream = match timeout(site.limits.upstream_handshake, handshake).await {
         Err(_) => return Err(Fault::new(FaultKind::HandshakeTimeout)),
         Ok(Err(error)) => return Err(Fault::handshake(&error, credentials.signing.failed())),
         Ok(Ok(stream)) => Box::new(stream),
     };
-    if first {
-        await_ticket(&mut stream, credentials, &site.server_name).await?;
+    if !credentials.tickets.available(&site.server_name) && site.handshakes.bring_tickets() {
+        await_ticket(&mut stream, credentials, site).await?;
     }
+    drop(under_way);
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     stream
         .get_mut()
@@ -154,14 +158,60 @@ async fn connect(site: &SiteState) -> Result<TcpStream, Fault> {
     Err(fault)
 }
 
+/// Orders the handshakes with one site so that few of them cost a signature.
+///
+/// One that has a ticket goes at once. One that has none waits for those under way, because each brings a new ticket; only when
+/// none is under way does it go without.
+#[derive(Debug, Default)]
+pub(crate) struct Handshakes {
+    under_way: AtomicUsize,
+    ended: Notify,
+    /// A site that gives no tickets is not waited for.
+    no_tickets: AtomicBool,
+}
+
+impl Handshakes {
+    async fn turn(&self, site: &SiteState, tickets: &Tickets) {
+        while self.bring_tickets()
+            && !tickets.available(&site.server_name)
+            && self.under_way.load(Relaxed) > 0
+        {
+            self.ended.notified().await;
+        }
+    }
+
+    fn begin(&self) -> UnderWay<'_> {
+        self.under_way.fetch_add(1, Relaxed);
+        UnderWay(self)
+    }
+
+    fn bring_tickets(&self) -> bool {
+        !self.no_tickets.load(Relaxed)
+    }
+
+    fn brought_none(&self) {
+        self.no_tickets.store(true, Relaxed);
+    }
+}
+
+struct UnderWay<'a>(&'a Handshakes);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Relaxed);
+        self.0.ended.notify_waiters();
+    }
+}
+
 /// Reads TLS records until a ticket has arrived. What the server says meanwhile stays buffered in the session.
 ///
 /// With TLS 1.3 a server that refuses the client's certificate says so only now, after the client's handshake is done.
 async fn await_ticket(
     stream: &mut TlsStream<Rehome>,
     credentials: &Credentials,
-    server: &ServerName<'static>,
+    site: &SiteState,
 ) -> Result<(), Fault> {
+    let server = &site.server_name;
     let wait = async {
         let (io, session) = stream.get_mut();
         let Rehome::Attached(tcp) = io else {
@@ -187,7 +237,11 @@ async fn await_ticket(
     };
     match timeout(TICKET_WAIT, wait).await {
         Ok(Err(error)) => Err(Fault::handshake(&error, false)),
-        Ok(Ok(())) | Err(_) => Ok(()),
+        Ok(Ok(())) => Ok(()),
+        Err(_) => {
+            site.handshakes.brought_none();
+            Ok(())
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 };
 
 pub(crate) use breaker::{Breaker, RetryBudget};
-pub(crate) use dial::Dialler;
+pub(crate) use dial::{Dialler, Handshakes};
 pub(crate) use h1::{H1, H1Body};
 pub(crate) use h2::{H2, H2Body};
 pub(crate) use pool::{Pool, repeatable};
@@ -41,8 +41,7 @@ pub(crate) struct SiteState {
     pub(crate) server_name: ServerName<'static>,
     pub(crate) protocol: Protocol,
     pub(crate) limits: Limits,
-    /// Held by a handshake that has no ticket to resume with.
-    pub(crate) alone: tokio::sync::Mutex<()>,
+    pub(crate) handshakes: Handshakes,
     pub(crate) breaker: Breaker,
     pub(crate) budget: RetryBudget,
 }
@@ -78,7 +77,7 @@ impl Upstreams {
                     server_name,
                     protocol: site.protocol,
                     limits: config.limits.clone(),
-                    alone: tokio::sync::Mutex::new(()),
+                    handshakes: Handshakes::default(),
                     breaker: Breaker::default(),
                     budget: RetryBudget::new(),
                 }))

@@ -35,6 +35,10 @@ pub(crate) struct Pool {
 #[derive(Default)]
 struct Inner {
     /// The most recently used one is last, and used first; the others grow old and are closed.
+    #[allow(
+        clippy::vec_box,
+        reason = "a connection is some two kilobytes; it is handed from owner to owner, not moved"
+    )]
     idle: Vec<Box<H1>>,
     shared: Vec<Arc<H2>>,
     waiting: VecDeque<oneshot::Sender<Result<Lease, Fault>>>,
