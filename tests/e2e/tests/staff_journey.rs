@@ -157,19 +157,35 @@ async fn read_stored_notes_while_the_city_is_away(
     note: &str,
 ) -> Result<()> {
     let page = window.url().await?;
-    // What was just written comes back to the box over the feed.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // Already now the stored notes can be read; what was just written arrives over the feed.
+    window
+        .visit(&format!(
+            "{}.well-known/renraku-gateway/notes",
+            facility.gateway.portal_url()
+        ))
+        .await?;
+    window.click(&format!("a[href='/notes/{person}']")).await?;
+    window.reads_after_reloading("転倒の跡").await?;
+    window.photograph("staff-7-stored-beside-the-city").await?;
+
     facility.city.fail("down").unwrap();
-    window.reload().await?;
+    window.visit(&page).await?;
     window.reads("サポートコード").await?;
-    window.photograph("staff-7-outage").await?;
+    window.photograph("staff-8-outage").await?;
 
     window
         .click("a[href*='/.well-known/renraku-gateway/']")
         .await?;
     window.reads("参照情報").await?;
-    window.photograph("staff-8-stored-persons").await?;
-    window.click(&format!("a[href*='{person}']")).await?;
+    // Another origin: the notebook's cookies do not come along.
+    assert!(
+        window
+            .url()
+            .await?
+            .starts_with(&facility.gateway.console_url())
+    );
+    window.photograph("staff-9-stored-persons").await?;
+    window.click(&format!("a[href='/notes/{person}']")).await?;
     window.reads(note).await?;
     window.reads("参照情報").await?;
     window.reads("転倒の跡").await?;
@@ -178,11 +194,11 @@ async fn read_stored_notes_while_the_city_is_away(
         0,
         "nothing pretends that something could be written"
     );
-    window.photograph("staff-9-stored-notes").await?;
+    window.photograph("staff-10-stored-notes").await?;
 
     facility.city.recover().unwrap();
     window.visit(&page).await?;
     window.reads_after_reloading("書き込む").await?;
-    window.photograph("staff-10-back").await?;
+    window.photograph("staff-11-back").await?;
     Ok(())
 }

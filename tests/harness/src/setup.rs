@@ -21,10 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// When there is no such page or it ends with anything else; the error holds what it said.
 pub fn provision(gateway: &Gatewayd, number: &str, code: &str) -> Result<()> {
     let visitor = Visitor::new(gateway.directory())?;
-    let page = visitor.open(&gateway.console_url())?;
-    let form = Form::find(&page, &["certificate_number", "access_code"])?;
+    let page = visitor.open(&format!("{}setup", gateway.console_url()))?;
+    let form = Form::find(&page, &["number", "access_code"])?;
     let mut answer = visitor.submit(
-        &form.filled(&[("certificate_number", number), ("access_code", code)]),
+        &form.filled(&[("number", number), ("access_code", code)]),
         &page,
     )?;
     wait::until("the setup page to say 準備完了", PATIENCE, || {
@@ -226,7 +226,7 @@ mod tests {
 
     const PAGE: &str = r#"<html><style>p{}</style><form action="/search"><input name="q"></form>
         <form method="post" action="/setup"><p>番号</p><input type="hidden" name="csrf" value="a&quot;b">
-        <input name="certificate_number" value=""><input name="access_code"></form></html>"#;
+        <input name="number" value=""><input name="access_code"></form></html>"#;
 
     #[test]
     fn the_form_is_found_by_its_fields_and_keeps_its_hidden_ones() {
@@ -234,7 +234,7 @@ mod tests {
             url: "https://box.localhost:1/setup".to_owned(),
             text: PAGE.to_owned(),
         };
-        let form = Form::find(&page, &["certificate_number", "access_code"])
+        let form = Form::find(&page, &["number", "access_code"])
             .unwrap()
             .filled(&[("access_code", "1")]);
         assert_eq!(
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(
             (
                 field("csrf").as_str(),
-                field("certificate_number").as_str(),
+                field("number").as_str(),
                 field("access_code").as_str()
             ),
             ("a\"b", "", "1")
