@@ -122,11 +122,27 @@ fn certify_loaded(
 
 /// Absent on many TPMs; then the evidence stands without it.
 fn ek_certificate(chip: &mut Chip) -> Option<Vec<u8>> {
+    // EK Credential Profile section 2.2.1.4: the certificates' NV indices.
     let kinds = [
-        AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256),
-        AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048),
+        (
+            0x01c0_000a,
+            AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256),
+        ),
+        (
+            0x01c0_0002,
+            AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048),
+        ),
     ];
-    kinds
-        .into_iter()
-        .find_map(|kind| ek::retrieve_ek_pubcert(&mut chip.context, kind).ok())
+    kinds.into_iter().find_map(|(index, kind)| {
+        // Looked up first, because the C library prints an error for an index that is not there.
+        let listed = chip::handles_from(&mut chip.context, index, 1).ok()?;
+        let present = listed
+            .first()
+            .is_some_and(|handle| u32::from(*handle) == index);
+        if present {
+            ek::retrieve_ek_pubcert(&mut chip.context, kind).ok()
+        } else {
+            None
+        }
+    })
 }

@@ -3,14 +3,13 @@
 
 use crate::{
     Config, Evidence, ImportKey, KeyBlob, SealedBlob, Secret, VaultError, ecdsa,
-    fault::{Class, Fault},
+    fault::Fault,
     import,
-    key_file::{BlobId, SRK_HANDLE},
+    key_file::BlobId,
     pin::{self, SrkName},
-    template,
+    storage_root, template,
     vault::Counters,
 };
-use aws_lc_rs::digest::{SHA256, digest};
 use std::{str::FromStr, sync::Arc};
 use tss_esapi::{
     Context,
@@ -19,13 +18,8 @@ use tss_esapi::{
         CapabilityType, PropertyTag, SessionType,
         tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK},
     },
-    handles::{AuthHandle, KeyHandle, ObjectHandle, PersistentTpmHandle, SessionHandle, TpmHandle},
-    interface_types::{
-        algorithm::HashingAlgorithm,
-        dynamic_handles::Persistent,
-        resource_handles::{Hierarchy, Provision},
-        session_handles::AuthSession,
-    },
+    handles::{AuthHandle, KeyHandle, SessionHandle, TpmHandle},
+    interface_types::{algorithm::HashingAlgorithm, session_handles::AuthSession},
     structures::{
         CapabilityData, Digest, EncryptedSecret, HashcheckTicket, Private, Public, SensitiveData,
         Signature, SignatureScheme, SymmetricDefinition, SymmetricDefinitionObject,
@@ -41,6 +35,8 @@ pub(crate) const MAX_LOADED: usize = 2;
 
 /// First transient handle (Part 2 section 7.5).
 const TRANSIENT_FIRST: u32 = 0x8000_0000;
+/// First handle of loaded sessions, as GetCapability lists them.
+const LOADED_SESSION_FIRST: u32 = 0x0200_0000;
 
 /// What the TPM says of itself.
 #[derive(Debug, Clone)]
@@ -82,9 +78,9 @@ impl Chip {
             return Err(VaultError::SoftwareTpm { manufacturer }.into());
         }
         let has_resource_manager = !config.is_simulator();
-        let srk = storage_root(&mut context, *pinned, has_resource_manager)?;
+        let srk = storage_root::open(&mut context, *pinned, has_resource_manager)?;
         if pinned.is_none() {
-            let name = name_of(&mut context, srk)?;
+            let name = storage_root::name_of(&mut context, srk)?;
             pin::write(&config.state_dir, &name)?;
             *pinned = Some(name);
         }
@@ -331,151 +327,30 @@ pub(crate) fn clear(context: &mut Context) -> Result<(), Fault> {
         .map_err(Fault::tss("clear"))
 }
 
-/// Whether `key` loads under the SRK this TPM derives *now*, whatever lies at the SRK's handle: the disposal proof.
-pub(crate) fn loads_under_current_seed(context: &mut Context, key: &KeyBlob) -> Result<(), Fault> {
-    let srk = create_srk(context)?;
-    let load = || {
-        let public = Public::unmarshall(key.tpmt_public())?;
-        let private = Private::try_from(key.private().to_vec())?;
-        let handle = context.execute_with_session(Some(AuthSession::Password), |c| {
-            c.load(srk, private, public)
-        })?;
-        context.flush_context(handle.into())
-    };
-    let loaded = tss_result(load, "load a key");
-    context
-        .flush_context(srk.into())
-        .map_err(Fault::tss("flush a key"))?;
-    loaded
-}
-
-fn tss_result(
-    step: impl FnOnce() -> tss_esapi::Result<()>,
-    action: &'static str,
-) -> Result<(), Fault> {
-    step().map_err(Fault::tss(action))
-}
-
-/// Finds the SRK, or makes it persistent when absent, and holds it against the pinned Name.
-fn storage_root(
-    context: &mut Context,
-    pinned: Option<SrkName>,
-    has_resource_manager: bool,
-) -> Result<KeyHandle, Fault> {
-    let persistent = PersistentTpmHandle::new(SRK_HANDLE).map_err(Fault::tss("name the SRK"))?;
-    let handle = TpmHandle::Persistent(persistent);
-    if !handles_from(context, SRK_HANDLE, 1)?.contains(&handle) {
-        return restore_storage_root(context, pinned, persistent, has_resource_manager);
-    }
-    let srk = KeyHandle::from(
-        context
-            .execute_without_session(|c| c.tr_from_tpm_public(handle))
-            .map_err(Fault::tss("read the SRK"))?,
-    );
-    let found = name_of(context, srk)?;
-    match pinned {
-        Some(pinned) if pinned == found => Ok(srk),
-        // Something else lies there. Ask the TPM which SRK its seed gives, to tell an exchanged object from an exchanged
-        // (or cleared) TPM. Neither is ever used.
-        Some(pinned) => Err(match derived_name(context, has_resource_manager) {
-            Ok(derived) if derived == pinned => VaultError::SrkChanged.into(),
-            Ok(_) => VaultError::KeyLost.into(),
-            Err(fault) if fault.class() == Class::Auth => VaultError::SrkChanged.into(),
-            Err(fault) => fault,
-        }),
-        None => match derived_name(context, has_resource_manager) {
-            Ok(derived) if derived == found => Ok(srk),
-            Ok(_) => Err(VaultError::SrkChanged.into()),
-            // The owner hierarchy is closed to us; trust on first use what is at the TCG's handle, if it is an SRK.
-            Err(fault) if fault.class() == Class::Auth && is_storage_root(context, srk)? => Ok(srk),
-            Err(fault) => Err(fault),
-        },
-    }
-}
-
-/// Derives the SRK again and makes it persistent. The derivation is deterministic, so an evicted SRK comes back the same;
-/// a cleared or exchanged TPM gives another, and then every key under the pinned one is lost.
-fn restore_storage_root(
-    context: &mut Context,
-    pinned: Option<SrkName>,
-    persistent: PersistentTpmHandle,
-    has_resource_manager: bool,
-) -> Result<KeyHandle, Fault> {
-    let transient = with_room(context, has_resource_manager, create_srk)?;
-    let kept = (|| {
-        if pinned.is_some_and(|pinned| name_of(context, transient).is_ok_and(|name| name != pinned))
-        {
-            return Err(VaultError::KeyLost.into());
-        }
-        context
-            .execute_with_session(Some(AuthSession::Password), |c| {
-                c.evict_control(
-                    Provision::Owner,
-                    transient.into(),
-                    Persistent::Persistent(persistent),
-                )
-            })
-            .map_err(Fault::tss("make the SRK persistent"))
-    })();
-    let flushed = context
-        .flush_context(transient.into())
-        .map_err(Fault::tss("flush the SRK"));
-    let srk = KeyHandle::from(kept?);
-    flushed?;
-    Ok(srk)
-}
-
-fn create_srk(context: &mut Context) -> Result<KeyHandle, Fault> {
-    let template = template::srk().map_err(Fault::tss("describe the SRK"))?;
-    context
-        .execute_with_session(Some(AuthSession::Password), |c| {
-            c.create_primary(Hierarchy::Owner, template, None, None, None, None)
-        })
-        .map(|created| created.key_handle)
-        .map_err(Fault::tss("derive the SRK"))
-}
-
-/// The Name of the SRK that this TPM's owner seed gives.
-fn derived_name(context: &mut Context, has_resource_manager: bool) -> Result<SrkName, Fault> {
-    let srk = with_room(context, has_resource_manager, create_srk)?;
-    let name = name_of(context, srk);
-    context
-        .flush_context(srk.into())
-        .map_err(Fault::tss("flush the SRK"))?;
-    name
-}
-
-/// Runs a step that needs a free slot, and once more after flushing what dead processes left in a simulator.
-fn with_room<T>(
-    context: &mut Context,
-    has_resource_manager: bool,
-    step: impl Fn(&mut Context) -> Result<T, Fault>,
-) -> Result<T, Fault> {
-    match step(context) {
-        Err(fault) if fault.class() == Class::Memory && !has_resource_manager => {
-            flush_leaked(context)?;
-            step(context)
-        }
-        outcome => outcome,
-    }
-}
-
-/// Flushes every transient object. Only where no resource manager keeps processes apart; there is one user of such a TPM.
-fn flush_leaked(context: &mut Context) -> Result<(), Fault> {
-    for handle in handles_from(context, TRANSIENT_FIRST, 16)? {
-        if matches!(handle, TpmHandle::Transient(_)) {
-            context
-                .execute_without_session(|c| {
-                    c.tr_from_tpm_public(handle)
-                        .and_then(|object| c.flush_context(object))
-                })
-                .map_err(Fault::tss("flush a leaked object"))?;
+/// Flushes every transient object and every session. Only where no resource manager keeps processes apart; there is one
+/// user of such a TPM.
+pub(crate) fn flush_leaked(context: &mut Context) -> Result<(), Fault> {
+    for first in [TRANSIENT_FIRST, LOADED_SESSION_FIRST] {
+        for handle in handles_from(context, first, 64)? {
+            if u32::from(handle) >> 24 == first >> 24 {
+                context
+                    .execute_without_session(|c| {
+                        let object = c.tr_from_tpm_public(handle)?;
+                        c.flush_context(object)
+                    })
+                    .map_err(Fault::tss("flush a leaked object"))?;
+            }
         }
     }
     Ok(())
 }
 
-fn handles_from(context: &mut Context, first: u32, count: u32) -> Result<Vec<TpmHandle>, Fault> {
+/// Handles in use from `first` on, of its kind.
+pub(crate) fn handles_from(
+    context: &mut Context,
+    first: u32,
+    count: u32,
+) -> Result<Vec<TpmHandle>, Fault> {
     let (data, _) = context
         .execute_without_session(|c| c.get_capability(CapabilityType::Handles, first, count))
         .map_err(Fault::tss("list its handles"))?;
@@ -483,49 +358,6 @@ fn handles_from(context: &mut Context, first: u32, count: u32) -> Result<Vec<Tpm
         CapabilityData::Handles(handles) => handles.into_inner(),
         _ => Vec::new(),
     })
-}
-
-/// The Name the ESYS layer keeps for an object; it is what commands are bound to.
-fn name_of(context: &mut Context, object: KeyHandle) -> Result<SrkName, Fault> {
-    let name = context
-        .tr_get_name(ObjectHandle::from(object))
-        .map_err(Fault::tss("name a key"))?;
-    SrkName::try_from(name.value()).map_err(|_| VaultError::SrkChanged.into())
-}
-
-/// Does this object have the SRK template's algorithms and attributes, and the Name its public area demands?
-fn is_storage_root(context: &mut Context, srk: KeyHandle) -> Result<bool, Fault> {
-    let (public, name, _) = context
-        .execute_without_session(|c| c.read_public(srk))
-        .map_err(Fault::tss("read the SRK"))?;
-    let template = template::srk().map_err(Fault::tss("describe the SRK"))?;
-    let same_shape = match (&public, &template) {
-        (
-            Public::Ecc {
-                object_attributes,
-                parameters,
-                auth_policy,
-                name_hashing_algorithm,
-                ..
-            },
-            Public::Ecc {
-                object_attributes: wanted,
-                parameters: shape,
-                auth_policy: policy,
-                name_hashing_algorithm: hash,
-                ..
-            },
-        ) => {
-            object_attributes == wanted
-                && parameters == shape
-                && auth_policy == policy
-                && name_hashing_algorithm == hash
-        }
-        _ => false,
-    };
-    let marshalled = public.marshall().map_err(Fault::tss("read the SRK"))?;
-    let expected = [&[0x00, 0x0b], digest(&SHA256, &marshalled).as_ref()].concat();
-    Ok(same_shape && name.value() == expected)
 }
 
 fn identify(context: &mut Context, config: &Config) -> Result<Identity, Fault> {
@@ -553,7 +385,9 @@ fn identify(context: &mut Context, config: &Config) -> Result<Identity, Fault> {
         PropertyTag::VendorString4,
     ]
     .map(text)
-    .join(" ");
+    .join(" ")
+    .trim_end()
+    .to_owned();
     // Manufacturers of simulators and virtual TPMs (TCG Vendor ID Registry): swtpm and libtpms say IBM, Microsoft's reference
     // code and Hyper-V say MSFT. The word is the TPM's own, so this refuses mistakes, not a determined attacker.
     let software = config.is_simulator()

@@ -159,3 +159,32 @@ fn code(rc: Tss2ResponseCode) -> u32 {
         .and_then(|digits| u32::from_str_radix(digits, 16).ok())
         .unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::str::FromStr;
+    use tss_esapi::{Context, tcti_ldr::TctiNameConf};
+
+    /// The number is read from the wrapper's `Display`; a real error of the transport layer shows that it still can be.
+    #[test]
+    fn an_error_of_the_transport_layer_is_told_from_one_of_the_tpm() {
+        let unused = std::net::TcpListener::bind(("127.0.0.1", 0))
+            .expect("bind")
+            .local_addr()
+            .expect("address");
+        let tcti = TctiNameConf::from_str(&format!("swtpm:host=127.0.0.1,port={}", unused.port()))
+            .expect("TCTI");
+        let error = Context::new(tcti).expect_err("nobody listens");
+        let tss_esapi::Error::Tss2Error(rc) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(code(rc) >> 16 & 0xff, 10, "the TCTI layer: {error:?}");
+        let fault = Fault::Tss {
+            action: "connect",
+            source: error,
+        };
+        assert_eq!(fault.class(), Class::Transport);
+        assert!(matches!(fault.into_error(), VaultError::Unavailable));
+    }
+}

@@ -26,6 +26,7 @@ mod owner;
 mod pin;
 mod public_area;
 mod slots;
+mod storage_root;
 mod template;
 mod tls;
 mod vault;

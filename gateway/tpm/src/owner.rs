@@ -171,17 +171,25 @@ impl Owner {
                 Err(fault) => fault,
             };
             match fault.class() {
-                // `Handle` belongs here once: the rebuild looks whether the SRK is still there.
-                Class::Transport | Class::Reset | Class::Handle if !rebuilt => {
+                // A missing handle and a failed integrity check belong here once: the rebuild looks whether the SRK is still
+                // there and still the pinned one, before a key is called lost.
+                Class::Transport | Class::Reset | Class::Handle | Class::Integrity if !rebuilt => {
                     tracing::warn!(?fault, "the connection to the TPM is lost");
                     rebuilt = true;
                     self.chip = None;
                 }
                 Class::Memory if !made_room => {
                     tracing::warn!(?fault, "the TPM has no free slot");
-                    made_room = true;
-                    if chip.make_room().is_err() {
-                        self.chip = None;
+                    match chip.make_room() {
+                        Ok(()) => made_room = true,
+                        Err(_) if !rebuilt => {
+                            rebuilt = true;
+                            self.chip = None;
+                        }
+                        Err(worse) => {
+                            self.chip = None;
+                            return Err(worse.into_error());
+                        }
                     }
                 }
                 Class::Busy if Instant::now() + pause < deadline => {

@@ -7,7 +7,7 @@ use crate::{
     csr,
     fault::{Class, Fault},
     owner::Queue,
-    pin, tls,
+    pin, storage_root, tls,
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use std::{
@@ -361,8 +361,9 @@ impl KeyVault for TpmVault {
                 }
                 // The SRK is gone, so a connection in the ordinary sense cannot be had; ask under the SRK of today.
                 owner.close();
-                let asked = chip::connect(&owner.config)
-                    .and_then(|mut context| chip::loads_under_current_seed(&mut context, &key));
+                let asked = chip::connect(&owner.config).and_then(|mut context| {
+                    storage_root::loads_under_current_seed(&mut context, &key)
+                });
                 asked.map_err(Fault::into_error)
             })
     }

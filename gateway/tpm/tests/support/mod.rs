@@ -6,6 +6,9 @@
     reason = "each test program uses a part of it"
 )]
 
+pub mod neighbour;
+pub mod tap;
+
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use gateway_tpm::{Config, KeyBlob, KeyVault, TpmVault};
 use std::{path::PathBuf, time::Duration};
