@@ -7,7 +7,6 @@
 )]
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use gateway_e2e::browsing::{Result, Window};
 use serde_json::json;

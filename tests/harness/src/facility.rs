@@ -31,6 +31,8 @@ pub struct Options {
     pub more_sites: Vec<Site>,
     /// Lines put at the end of the box's configuration.
     pub more_configuration: String,
+    /// A program, with arguments, that starts gatewayd; see [`gatewayd::Options::through`].
+    pub through: Vec<String>,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             signatures: None,
             more_sites: Vec::new(),
             more_configuration: String::new(),
+            through: Vec::new(),
         }
     }
 }
@@ -105,6 +108,7 @@ impl Facility {
             workers: options.workers,
             more_sites: options.more_sites,
             more: options.more_configuration,
+            through: options.through,
         };
         let gateway = Gatewayd::start(&directory.join("gateway"), &box_options)?;
         let facility = Self {

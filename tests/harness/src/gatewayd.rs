@@ -47,6 +47,8 @@ pub struct Options {
     pub more_sites: Vec<Site>,
     /// Lines put at the end of the configuration, tables of their own.
     pub more: String,
+    /// A program, with arguments, that starts gatewayd: strace, for example. It must replace itself with gatewayd.
+    pub through: Vec<String>,
 }
 
 /// A running gatewayd.
@@ -55,6 +57,7 @@ pub struct Gatewayd {
     directory: PathBuf,
     https_port: u16,
     http_port: u16,
+    through: Vec<String>,
     process: Child,
 }
 
@@ -72,11 +75,12 @@ impl Gatewayd {
         std::fs::create_dir_all(directory.join("state")).map_err(unwritable)?;
         let configuration = configuration(directory, options, https_port, http_port);
         std::fs::write(directory.join("gateway.toml"), configuration).map_err(unwritable)?;
-        let process = spawn(directory)?;
+        let process = spawn(directory, &options.through)?;
         Ok(Self {
             directory: directory.to_owned(),
             https_port,
             http_port,
+            through: options.through.clone(),
             process,
         })
     }
@@ -140,7 +144,7 @@ impl Gatewayd {
     /// # Errors
     /// As [`Gatewayd::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.directory)?;
+        self.process = spawn(&self.directory, &self.through)?;
         Ok(())
     }
 }
@@ -218,7 +222,7 @@ socket = {clamd:?}
 }
 
 /// Starts gatewayd and waits for READY=1, the way systemd does (sd_notify(3)).
-fn spawn(directory: &Path) -> Result<Child> {
+fn spawn(directory: &Path, through: &[String]) -> Result<Child> {
     let address = directory.join("notify.sock");
     let _ = std::fs::remove_file(&address);
     let notify = UnixDatagram::bind(&address)
@@ -226,15 +230,19 @@ fn spawn(directory: &Path) -> Result<Child> {
     notify
         .set_nonblocking(true)
         .map_err(|error| Error::new("the readiness socket cannot be used").because(error))?;
-    let mut process = Program::new(
-        "gatewayd",
-        binaries::ours("gatewayd")?,
-        directory.join("gatewayd.log"),
-    )
-    .arg("--config")
-    .arg(directory.join("gateway.toml"))
-    .env("NOTIFY_SOCKET", &address)
-    .spawn()?;
+    let gatewayd = binaries::ours("gatewayd")?;
+    let log = directory.join("gatewayd.log");
+    let program = match through {
+        [] => Program::new("gatewayd", gatewayd, log),
+        [starter, arguments @ ..] => Program::new("gatewayd", starter, log)
+            .args(arguments)
+            .arg(gatewayd),
+    };
+    let mut process = program
+        .arg("--config")
+        .arg(directory.join("gateway.toml"))
+        .env("NOTIFY_SOCKET", &address)
+        .spawn()?;
     wait::for_process(&mut process, "READY=1", Duration::from_secs(30), || {
         let mut message = [0; 4096];
         let length = notify.recv(&mut message).ok()?;

@@ -63,6 +63,7 @@ const NEEDS: &[Need] = &[
     need(&["jupyter-notebook"], &[Test]),
     need(&["python3-venv"], &[Test]),
     need(&["systemd"], &[Test]),
+    need(&["strace"], &[Test]),
     // Peers and load of the bench.
     need(&["nginx-light"], &[Test, Bench]),
     need(&["haproxy"], &[Bench]),
