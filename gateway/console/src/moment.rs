@@ -1,0 +1,64 @@
+//! Times as a person in Japan reads them. Knows no clock.
+
+use gateway_policy::Timestamp;
+use gateway_policy::calendar::{Date, Weekday};
+
+/// 2026年11月24日
+pub(crate) fn day(at: Timestamp) -> String {
+    let date = Date::in_japan(at);
+    format!("{}年{}月{}日", date.year, date.month, date.day)
+}
+
+/// 11月24日（火）9:05
+pub(crate) fn minute(at: Timestamp) -> String {
+    let date = Date::in_japan(at);
+    let seconds = date.midnight_in_japan().age(at);
+    format!(
+        "{}月{}日（{}）{}:{:02}",
+        date.month,
+        date.day,
+        weekday(date),
+        seconds / 3600,
+        seconds / 60 % 60
+    )
+}
+
+/// 2026-11-24T09:05:00+09:00, for programs.
+pub(crate) fn machine(at: Timestamp) -> String {
+    let date = Date::in_japan(at);
+    let seconds = date.midnight_in_japan().age(at);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}+09:00",
+        date.year,
+        date.month,
+        date.day,
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+const fn weekday(date: Date) -> &'static str {
+    match date.weekday() {
+        Weekday::Sunday => "日",
+        Weekday::Monday => "月",
+        Weekday::Tuesday => "火",
+        Weekday::Wednesday => "水",
+        Weekday::Thursday => "木",
+        Weekday::Friday => "金",
+        Weekday::Saturday => "土",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_on_a_clock_in_japan() {
+        let at = Timestamp(1_795_476_305);
+        assert_eq!(day(at), "2026年11月24日");
+        assert_eq!(minute(at), "11月24日（火）8:25");
+        assert_eq!(machine(at), "2026-11-24T08:25:05+09:00");
+    }
+}

@@ -1,0 +1,210 @@
+//! The pages as askama templates: what each needs to be rendered. Decides nothing and asks nobody.
+
+use askama::Template;
+use gateway_policy::Timestamp;
+use gateway_policy::calendar::{next_support, support_is_open};
+
+use crate::console::Config;
+use crate::moment::{day, machine, minute};
+use crate::response::STYLE;
+use crate::words::{Headline, Row};
+use crate::{Certificate, Message};
+
+/// What stands around every page.
+pub(crate) struct Frame<'a> {
+    pub(crate) title: &'a str,
+    /// The entry of the navigation that this page belongs to.
+    pub(crate) here: &'a str,
+    /// The page reloads itself after this many seconds.
+    pub(crate) refresh: Option<u32>,
+    /// The name of whoever is signed in.
+    pub(crate) reader: Option<String>,
+    pub(crate) style: &'static str,
+    /// On the notebook's origin there are no pages of ours to navigate to.
+    pub(crate) navigation: bool,
+    pub(crate) office: &'a str,
+    pub(crate) phone: &'a str,
+    pub(crate) support: String,
+}
+
+impl<'a> Frame<'a> {
+    pub(crate) fn new(config: &'a Config, title: &'a str, here: &'a str, now: Timestamp) -> Self {
+        let support = if support_is_open(now) {
+            "ただいま受付時間内です".to_owned()
+        } else {
+            format!(
+                "ただいま受付時間外です。次は{}から",
+                minute(next_support(now))
+            )
+        };
+        Self {
+            title,
+            here,
+            refresh: None,
+            reader: None,
+            style: STYLE,
+            navigation: true,
+            office: &config.support_office,
+            phone: &config.support_phone,
+            support,
+        }
+    }
+
+    /// The `aria-current` of one entry of the navigation.
+    pub(crate) fn current(&self, entry: &str) -> &'static str {
+        if self.here == entry { "page" } else { "false" }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "home.html")]
+pub(crate) struct Home<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) headline: Headline,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) stored: String,
+}
+
+#[derive(Template)]
+#[template(path = "setup.html")]
+pub(crate) struct Setup<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) ready: bool,
+    pub(crate) running: Option<String>,
+    pub(crate) failure: Option<Message>,
+    pub(crate) certificates: Vec<CertificateView>,
+    pub(crate) form: bool,
+    pub(crate) code_required: bool,
+}
+
+#[derive(Template)]
+#[template(path = "import.html")]
+pub(crate) struct Import<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) failure: Option<Message>,
+    pub(crate) code_required: bool,
+}
+
+#[derive(Template)]
+#[template(path = "certificates.html")]
+pub(crate) struct Certificates<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) certificates: Vec<CertificateView>,
+}
+
+pub(crate) struct CertificateView {
+    pub(crate) label: String,
+    pub(crate) state: String,
+    pub(crate) usable: bool,
+    pub(crate) holder: String,
+    pub(crate) facility_id: String,
+    pub(crate) serial: String,
+    pub(crate) provenance: &'static str,
+    pub(crate) imported: bool,
+    pub(crate) not_before: String,
+    pub(crate) not_after: String,
+    pub(crate) warning: Option<String>,
+}
+
+impl From<Certificate> for CertificateView {
+    fn from(certificate: Certificate) -> Self {
+        Self {
+            provenance: certificate.provenance.label(),
+            imported: certificate.provenance == crate::Provenance::Imported,
+            not_before: day(certificate.not_before),
+            not_after: day(certificate.not_after),
+            label: certificate.label,
+            state: certificate.state,
+            usable: certificate.usable,
+            holder: certificate.holder,
+            facility_id: certificate.facility_id,
+            serial: certificate.serial,
+            warning: certificate.warning,
+        }
+    }
+}
+
+/// What every page with stored notes says first.
+pub(crate) struct Banner {
+    /// When the box was last level with the city.
+    pub(crate) fetched: Option<String>,
+    /// Since when the city cannot be reached.
+    pub(crate) outage: Option<String>,
+    /// The notebook itself, to be used while it can be reached.
+    pub(crate) notebook: String,
+}
+
+#[derive(Template)]
+#[template(path = "persons.html")]
+pub(crate) struct Persons<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) banner: Banner,
+    pub(crate) persons: Vec<PersonView>,
+}
+
+pub(crate) struct PersonView {
+    /// The id, percent-encoded for a path.
+    pub(crate) path: String,
+    pub(crate) name: gateway_notes::Personal,
+    pub(crate) notes: u64,
+    pub(crate) newest: Option<Time>,
+}
+
+#[derive(Template)]
+#[template(path = "notes.html")]
+pub(crate) struct Notes<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) banner: Banner,
+    pub(crate) name: gateway_notes::Personal,
+    pub(crate) notes: Vec<NoteView>,
+    /// The address of the next page.
+    pub(crate) older: Option<String>,
+    pub(crate) first_page: bool,
+    pub(crate) path: String,
+}
+
+pub(crate) struct NoteView {
+    pub(crate) author: gateway_notes::Personal,
+    pub(crate) role: String,
+    pub(crate) time: Time,
+    pub(crate) fetched: Time,
+    pub(crate) text: gateway_notes::Personal,
+    pub(crate) attachments: Vec<gateway_notes::Personal>,
+    pub(crate) signed: bool,
+}
+
+/// A time for people and for programs.
+pub(crate) struct Time {
+    pub(crate) shown: String,
+    pub(crate) machine: String,
+}
+
+impl From<i64> for Time {
+    fn from(seconds: i64) -> Self {
+        Self {
+            shown: minute(Timestamp(seconds)),
+            machine: machine(Timestamp(seconds)),
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "notices.html")]
+pub(crate) struct Notices<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) notices: Vec<gateway_notes::Notice>,
+    pub(crate) fetched: Option<String>,
+    pub(crate) signed_in: bool,
+}
+
+/// A page with one sentence and one next step: sign in first, nothing to read, a failure.
+#[derive(Template)]
+#[template(path = "plain.html")]
+pub(crate) struct Plain<'a> {
+    pub(crate) frame: Frame<'a>,
+    pub(crate) sentence: &'a str,
+    pub(crate) next: &'a str,
+    /// Address and label.
+    pub(crate) link: Option<(String, &'a str)>,
+    pub(crate) support_code: Option<String>,
+}

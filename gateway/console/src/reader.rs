@@ -1,0 +1,269 @@
+//! Reading stored notes: the way in from the notebook, the persons, their notes, the notices.
+//!
+//! What may be read is decided by the store, at each read. There is nothing here that writes, and nothing that looks like
+//! it did.
+
+use gateway_notes::{Cursor, Store};
+use gateway_policy::Timestamp;
+use http::{HeaderValue, StatusCode, header};
+
+use crate::console::{COOKIE, Console};
+use crate::moment::minute;
+use crate::pages::{Banner, Frame, NoteView, Notes, Notices, PersonView, Persons, Plain};
+use crate::response::{Fault, Page, see_other};
+use crate::{ConsoleRequest, Link, Staff, form};
+
+/// Notes on one page.
+const PAGE: usize = 50;
+/// The longest id that is looked up.
+const LONGEST_ID: usize = 256;
+
+impl Console {
+    /// On the notebook's origin: hands a signed-in person over to our own origin by a one-time code.
+    pub(crate) fn hand_over(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
+        if !request.is_navigation() {
+            return Err(Fault::NotOurs);
+        }
+        let now = self.desk.now();
+        let Some(staff) = request.staff.clone().filter(|staff| staff.until > now) else {
+            return self.sign_in_first(request, true);
+        };
+        let code = self.sessions.issue(staff, now)?;
+        let (host, port) = (&self.config.console_host, request.port_suffix());
+        see_other(&format!("https://{host}{port}/handover?code={code}"))
+    }
+
+    /// Spends a one-time code for a session. The only GET that changes something: it comes by redirect, and what it
+    /// changes is what the code was made for.
+    pub(crate) fn redeem(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
+        let query = request.query.as_deref().unwrap_or_default();
+        let code = form::field(query.as_bytes(), "code").ok_or(Fault::CodeRefused)?;
+        let token = self
+            .sessions
+            .redeem(&code, self.desk.now())?
+            .ok_or(Fault::CodeRefused)?;
+        let mut page = see_other("/notes")?;
+        // Without Max-Age: closing the browser ends it too, and its end at the city is kept here.
+        let cookie = format!("{COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Lax");
+        set_cookie(&mut page, &cookie)?;
+        Ok(page)
+    }
+
+    pub(crate) fn sign_out(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
+        if let Some(token) = request.cookie(COOKIE) {
+            self.sessions.end(token);
+        }
+        let mut page = see_other("/")?;
+        set_cookie(
+            &mut page,
+            &format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"),
+        )?;
+        Ok(page)
+    }
+
+    pub(crate) async fn persons(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
+        let Some(staff) = self.reader(request, self.desk.now()) else {
+            return self.sign_in_first(request, false);
+        };
+        let Some(store) = self.store_for(&staff).await? else {
+            return self.nothing_to_read();
+        };
+        let persons = store.persons_for(&staff.user).await.map_err(Fault::Store)?;
+        let page = Persons {
+            frame: self.frame("保存した連絡", "notes", request).await,
+            banner: self.banner(request, &store).await?,
+            persons: persons
+                .into_iter()
+                .map(|person| PersonView {
+                    path: encode(&person.id),
+                    name: person.display_name,
+                    notes: person.notes,
+                    newest: person.newest.map(Into::into),
+                })
+                .collect(),
+        };
+        self.page(&page)
+    }
+
+    pub(crate) async fn notes(
+        &self,
+        request: &ConsoleRequest,
+        person: &str,
+    ) -> Result<Page, Fault> {
+        let Some(staff) = self.reader(request, self.desk.now()) else {
+            return self.sign_in_first(request, false);
+        };
+        let Some(store) = self.store_for(&staff).await? else {
+            return self.nothing_to_read();
+        };
+        let id = decode(person)?;
+        let before = cursor(request.query.as_deref())?;
+        let page = store
+            .notes_of(&staff.user, &id, PAGE, before)
+            .await
+            .map_err(Fault::Store)?
+            // The same for a person that does not exist and one that this reader may not read.
+            .ok_or(Fault::NotFound)?;
+        let path = format!("/notes/{}", encode(&id));
+        let page = Notes {
+            frame: self.frame("保存した連絡", "notes", request).await,
+            banner: self.banner(request, &store).await?,
+            name: page.display_name,
+            older: page.older.map(|cursor| format!("{path}?before={cursor}")),
+            notes: page.notes.into_iter().map(view).collect(),
+            first_page: before.is_none(),
+            path,
+        };
+        self.page(&page)
+    }
+
+    pub(crate) async fn notices(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
+        let now = self.desk.now();
+        let reader = self.reader(request, now);
+        let (notices, fetched) = match self.desk.store() {
+            None => (Vec::new(), None),
+            Some(store) => {
+                let user = reader.as_ref().map(|staff| staff.user.as_str());
+                let notices = store.notices(user, now.0).await.map_err(Fault::Store)?;
+                (notices, fetched(&store).await?)
+            }
+        };
+        let page = Notices {
+            frame: self.frame("お知らせ", "notices", request).await,
+            notices,
+            fetched,
+            signed_in: reader.is_some(),
+        };
+        self.page(&page)
+    }
+
+    /// The store, if this staff member may read anything in it.
+    async fn store_for(&self, staff: &Staff) -> Result<Option<Store>, Fault> {
+        let Some(store) = self.desk.store() else {
+            return Ok(None);
+        };
+        let known = store.staff(&staff.user).await.map_err(Fault::Store)?;
+        Ok(known.map(|_| store))
+    }
+
+    async fn banner(&self, request: &ConsoleRequest, store: &Store) -> Result<Banner, Fault> {
+        let outage = match self.desk.status().await.city {
+            Link::Down { since } => Some(minute(since)),
+            Link::Up | Link::Unknown => None,
+        };
+        Ok(Banner {
+            fetched: fetched(store).await?,
+            outage,
+            notebook: self.notebook(request),
+        })
+    }
+
+    fn notebook(&self, request: &ConsoleRequest) -> String {
+        format!(
+            "https://{}{}/",
+            self.config.notebook_host,
+            request.port_suffix()
+        )
+    }
+
+    fn sign_in_first(&self, request: &ConsoleRequest, on_notebook: bool) -> Result<Page, Fault> {
+        let page = Plain {
+            frame: Frame::new(
+                &self.config,
+                "サインインが必要です",
+                "notes",
+                self.desk.now(),
+            ),
+            sentence: "保存した連絡を読むには、先に連絡帳へのサインインが必要です。",
+            next: "連絡帳にサインインしてから、もう一度「保存した連絡」を開いてください。市の連絡帳につながらない間は、つながらなくなる前にサインインしていた端末だけで読めます。",
+            link: Some((self.notebook(request), "連絡帳を開く")),
+            support_code: None,
+        };
+        // 401 would need an authentication scheme that browsers know (RFC 9110 §11.6.1).
+        self.plain(StatusCode::FORBIDDEN, page, on_notebook)
+    }
+
+    /// For a suspended user, an unknown one, a suspended facility and an empty store: one answer.
+    fn nothing_to_read(&self) -> Result<Page, Fault> {
+        let page = Plain {
+            frame: Frame::new(&self.config, "保存した連絡", "notes", self.desk.now()),
+            sentence: "いま、あなたが読める保存した連絡はありません。",
+            next: "数分たってから開き直してください。続くときは、事業所管理者に確認してください。",
+            link: Some(("/".to_owned(), "ホームに戻る")),
+            support_code: None,
+        };
+        self.plain(StatusCode::OK, page, false)
+    }
+}
+
+fn view(note: gateway_notes::StoredNote) -> NoteView {
+    NoteView {
+        author: note.author_name,
+        role: note.role,
+        time: note.time.into(),
+        fetched: note.fetched.into(),
+        text: note.text,
+        attachments: note
+            .attachments
+            .into_iter()
+            .map(|attachment| attachment.name)
+            .collect(),
+        signed: note.signature.is_some(),
+    }
+}
+
+async fn fetched(store: &Store) -> Result<Option<String>, Fault> {
+    let status = store.status().await.map_err(Fault::Store)?;
+    Ok(status.caught_up.map(|seconds| minute(Timestamp(seconds))))
+}
+
+fn set_cookie(page: &mut Page, cookie: &str) -> Result<(), Fault> {
+    let cookie = HeaderValue::from_str(cookie).map_err(|_| Fault::BadRequest)?;
+    page.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(())
+}
+
+fn cursor(query: Option<&str>) -> Result<Option<Cursor>, Fault> {
+    let Some(query) = query else {
+        return Ok(None);
+    };
+    match form::field(query.as_bytes(), "before") {
+        None => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|()| Fault::BadRequest),
+    }
+}
+
+/// An id from a path segment. A plus is a plus there (RFC 3986).
+fn decode(segment: &str) -> Result<String, Fault> {
+    let decoded = form::decode(segment.replace('+', "%2B").as_bytes()).ok_or(Fault::BadRequest)?;
+    if decoded.is_empty() || decoded.len() > LONGEST_ID {
+        return Err(Fault::NotFound);
+    }
+    Ok(decoded.to_string())
+}
+
+/// An id as one path segment: all but unreserved characters (RFC 3986 §2.3) encoded.
+fn encode(id: &str) -> String {
+    let mut encoded = String::with_capacity(id.len());
+    for byte in id.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_id_survives_the_way_through_a_path(id in ".{1,60}") {
+            prop_assert_eq!(decode(&encode(&id)).unwrap(), id);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The sentences of the home page: how the box stands, and the one next action. Decides nothing.
+
+use gateway_policy::{Antivirus, Certificate, Effect, Evidence, Rule, Timestamp, Verdict};
+
+use crate::moment::{day, minute};
+use crate::{BoxStatus, Link};
+
+/// One lamp of the traffic light.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Light {
+    Green,
+    Amber,
+    Red,
+    /// Nothing is known yet.
+    Off,
+}
+
+impl Light {
+    pub(crate) const fn class(self) -> &'static str {
+        match self {
+            Self::Green => "green",
+            Self::Amber => "amber",
+            Self::Red => "red",
+            Self::Off => "off",
+        }
+    }
+
+    /// Said beside the lamp, because not everybody sees its colour.
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Green => "正常",
+            Self::Amber => "注意",
+            Self::Red => "停止中",
+            Self::Off => "確認中",
+        }
+    }
+}
+
+/// The top of the home page.
+#[derive(Debug)]
+pub(crate) struct Headline {
+    pub(crate) light: Light,
+    pub(crate) sentence: String,
+    pub(crate) next: &'static str,
+    /// Where the next action is done, if on one of our pages: address and label.
+    pub(crate) link: Option<(&'static str, &'static str)>,
+}
+
+const CALL: &str = "下の問い合わせ先に電話してください。";
+const WAIT_OR_RESTART: &str =
+    "自動で復旧を試みています。15分たっても変わらないときは、装置の電源を入れ直してください。";
+const READ_STORED: (&str, &str) = ("/notes", "保存した連絡を読む");
+
+/// The one sentence and the one next action.
+pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
+    if !ready {
+        return Headline {
+            light: Light::Amber,
+            sentence: "この装置の初期設定がまだ済んでいません。".into(),
+            next: "市から届いた番号とアクセスコードを用意して、初期設定を始めてください。",
+            link: Some(("/setup", "初期設定を始める")),
+        };
+    }
+    match (status.verdict.rule, status.city) {
+        (Some(rule), _) if status.verdict.effect > Effect::Allow => of_rule(rule, status),
+        (_, Link::Down { since }) => Headline {
+            light: Light::Amber,
+            sentence: format!("{}から、市の連絡帳につながりません。", minute(since)),
+            next: "つながるまで、保存した連絡を読めます。急ぎの連絡は電話でしてください。",
+            link: Some(READ_STORED),
+        },
+        _ => Headline {
+            light: Light::Green,
+            sentence: "連絡帳をいつもどおり利用できます。".into(),
+            next: "いま、することはありません。",
+            link: None,
+        },
+    }
+}
+
+fn of_rule(rule: Rule, status: &BoxStatus) -> Headline {
+    let Verdict { effect, since, .. } = status.verdict;
+    let (sentence, next) = match rule {
+        Rule::AvAlive => (scanner(effect), WAIT_OR_RESTART),
+        Rule::Cert => certificate(status, effect),
+        Rule::Suspended => standing(effect, since),
+        Rule::Clock => (
+            "装置の時計が正しいか確認できないため、ファイルの送受信を止めています。".into(),
+            "インターネットにつながると自動で直ります。回線の機器の電源とケーブルを確かめてください。",
+        ),
+        Rule::SnapshotStale => (
+            "装置の自己点検が止まっているため、連絡帳への接続を止めています。".into(),
+            "装置の電源を入れ直してください。",
+        ),
+    };
+    let light = if effect == Effect::Block {
+        Light::Red
+    } else {
+        Light::Amber
+    };
+    let link = match (rule, effect) {
+        (Rule::Cert, Effect::Block) => Some(("/setup", "初期設定を開く")),
+        (_, Effect::Block) => Some(READ_STORED),
+        _ => None,
+    };
+    Headline {
+        light,
+        sentence,
+        next,
+        link,
+    }
+}
+
+fn scanner(effect: Effect) -> String {
+    match effect {
+        Effect::Block => "ウイルス検査が止まっているため、連絡帳への接続を止めています（規約第27条）。",
+        _ => "ウイルス検査が止まっているため、ファイルの送受信を止めています（規約第27条）。文字の連絡は使えます。",
+    }
+    .into()
+}
+
+fn certificate(status: &BoxStatus, effect: Effect) -> (String, &'static str) {
+    let Evidence::Known { value, .. } = status.snapshot.certificate else {
+        return (
+            "電子証明書の状態を確認しています。".into(),
+            "1分ほど待ってから、この画面を開き直してください。",
+        );
+    };
+    match value {
+        Certificate::Held { not_after, .. } if effect == Effect::Warn => (
+            format!(
+                "電子証明書の更新がまだできていません（期限 {}）。",
+                day(not_after)
+            ),
+            "装置が自動で更新を試みます。この表示が3日続くときは、下の問い合わせ先に電話してください。",
+        ),
+        Certificate::Held { not_after, .. } => (
+            format!(
+                "電子証明書の期限（{}）の外にあるため、連絡帳につながりません。",
+                day(not_after)
+            ),
+            "市に電話して新しい電子証明書取得用番号を受け取り、初期設定をやり直してください。",
+        ),
+        Certificate::Absent => (
+            "電子証明書がないため、連絡帳につながりません。".into(),
+            "市から届いた番号とアクセスコードで、初期設定をしてください。",
+        ),
+        Certificate::Revoked { .. } => (
+            "電子証明書が失効しているため、連絡帳につながりません。".into(),
+            "市に電話して新しい電子証明書取得用番号を受け取り、初期設定をやり直してください。",
+        ),
+        Certificate::KeyLost { .. } => (
+            "電子証明書の鍵が装置から失われたため、連絡帳につながりません。".into(),
+            "市に電話して新しい電子証明書取得用番号を受け取り、初期設定をやり直してください。",
+        ),
+    }
+}
+
+fn standing(effect: Effect, since: Timestamp) -> (String, &'static str) {
+    match effect {
+        Effect::Block => (
+            "この事業所の利用は、市により停止されています（規約第35条）。".into(),
+            CALL,
+        ),
+        Effect::Restrict => (
+            "市からの連絡をまだ受け取れていないため、ファイルの送受信を止めています。".into(),
+            "ふつうは数分で終わります。続くときは、回線の機器の電源とケーブルを確かめてください。",
+        ),
+        _ => (
+            format!("{}から、市からの連絡が届いていません。", minute(since)),
+            "回線の機器の電源とケーブルを確かめてください。",
+        ),
+    }
+}
+
+/// One row of the home page.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) light: Light,
+    pub(crate) text: String,
+}
+
+pub(crate) fn rows(status: &BoxStatus, now: Timestamp) -> Vec<Row> {
+    vec![
+        link("インターネット回線", status.line),
+        link("市の連絡帳", status.city),
+        antivirus(status, now),
+        certificate_row(status, now),
+    ]
+}
+
+fn link(name: &'static str, link: Link) -> Row {
+    let (light, text) = match link {
+        Link::Up => (Light::Green, "つながっています".into()),
+        Link::Down { since } => (Light::Red, format!("{}からつながりません", minute(since))),
+        Link::Unknown => (Light::Off, "まだ確かめていません".into()),
+    };
+    Row { name, light, text }
+}
+
+fn antivirus(status: &BoxStatus, now: Timestamp) -> Row {
+    let effect = Rule::AvAlive.judge(&status.snapshot, now).effect;
+    let (light, text) = match (effect, status.snapshot.antivirus) {
+        (_, Evidence::Unknown { .. }) => (Light::Off, "まだ確かめていません".into()),
+        (Effect::Allow | Effect::Warn, Evidence::Known { at, .. }) => (
+            Light::Green,
+            format!("{}に、検査できることを確かめました", minute(at)),
+        ),
+        (effect, Evidence::Known { value, at }) => {
+            let since = match value {
+                Antivirus::Alive => at,
+                Antivirus::Failing { since } => since,
+            };
+            let light = if effect == Effect::Block {
+                Light::Red
+            } else {
+                Light::Amber
+            };
+            (
+                light,
+                format!("{}を最後に、検査を確かめられません", minute(since)),
+            )
+        }
+    };
+    Row {
+        name: "ウイルス検査",
+        light,
+        text,
+    }
+}
+
+fn certificate_row(status: &BoxStatus, now: Timestamp) -> Row {
+    let light = match Rule::Cert.judge(&status.snapshot, now).effect {
+        Effect::Allow => Light::Green,
+        Effect::Warn | Effect::Restrict => Light::Amber,
+        Effect::Block => Light::Red,
+    };
+    let (light, text) = match status.snapshot.certificate {
+        Evidence::Unknown { .. } => (Light::Off, "まだ確かめていません".into()),
+        Evidence::Known { value, .. } => match value {
+            Certificate::Absent => (light, "ありません".into()),
+            Certificate::Held { not_after, .. } => (light, format!("{}まで有効", day(not_after))),
+            Certificate::Revoked { .. } => (light, "失効しています".into()),
+            Certificate::KeyLost { .. } => (light, "鍵が失われました".into()),
+        },
+    };
+    Row {
+        name: "電子証明書",
+        light,
+        text,
+    }
+}

@@ -1,0 +1,19 @@
+//! The pages as a browser gets them, over a desk that a test arranges and a real store of notes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at the first surprise"
+)]
+
+/// The desk, and a browser of sorts.
+mod desk;
+/// Home page: one light, one sentence, one next action.
+mod home;
+/// Renders every page to a file, to be looked at, and holds each to what makes it usable.
+mod look;
+/// The way in from the notebook, and what each reader sees.
+mod reader;
+/// Requests that are none of ours.
+mod requests;
+/// Number and access code, PKCS#12.
+mod setup;
