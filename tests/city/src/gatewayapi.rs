@@ -55,6 +55,70 @@ async fn attachment(
     files::send(&file, &city.store.attachment_path(&file.id), &headers).await
 }
 
+/// Text that is checked on the way in and then thrown away: a report is stored as it came.
+macro_rules! checked {
+    ($(#[doc = $doc:literal])* $name:ident, $fits:expr) => {
+        $(#[doc = $doc])*
+        #[derive(Debug)]
+        struct $name;
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let fits: fn(&str) -> bool = $fits;
+                let text = String::deserialize(deserializer)?;
+                if fits(&text) { Ok(Self) } else { Err(serde::de::Error::custom("does not fit")) }
+            }
+        }
+    };
+}
+
+checked!(
+    /// An RFC 3339 time.
+    Stamp,
+    |text| time::OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).is_ok()
+);
+checked!(
+    /// A SHA-256 in lower-case hexadecimal.
+    Digest,
+    |text| text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+);
+checked!(
+    /// A version or an identifier: too short and too plain for personal data.
+    Word,
+    |text| (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+_-".contains(&byte))
+);
+checked!(
+    /// Base64 of a signed checkpoint.
+    Checkpoint,
+    |text| (1..=8192).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
+);
+checked!(
+    /// A short description.
+    Summary,
+    |text| (1..=1000).contains(&text.chars().count())
+);
+
+/// A member that may be absent but not null.
+fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// Checks in one report.
+const MOST_CHECKS: usize = 100;
+
+fn few<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<CheckReport>, D::Error> {
+    let checks = Vec::deserialize(deserializer)?;
+    if checks.len() <= MOST_CHECKS {
+        Ok(checks)
+    } else {
+        Err(serde::de::Error::custom("too many checks"))
+    }
+}
+
 /// One check in a status report.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,10 +127,10 @@ async fn attachment(
     reason = "the fields are there to be checked by serde; the report is stored as it came"
 )]
 struct CheckReport {
-    id: String,
+    id: Word,
     state: CheckState,
     since: Stamp,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "present")]
     evidence: Option<Digest>,
 }
 
@@ -81,38 +145,6 @@ enum CheckState {
     Unknown,
 }
 
-/// An RFC 3339 time.
-#[derive(Debug)]
-struct Stamp;
-
-impl<'de> Deserialize<'de> for Stamp {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        time::OffsetDateTime::parse(&text, &time::format_description::well_known::Rfc3339)
-            .map(|_| Self)
-            .map_err(serde::de::Error::custom)
-    }
-}
-
-/// A SHA-256 in lower-case hexadecimal.
-#[derive(Debug)]
-struct Digest;
-
-impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let fits = text.len() == 64
-            && text
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if fits {
-            Ok(Self)
-        } else {
-            Err(serde::de::Error::custom("not a SHA-256"))
-        }
-    }
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(
@@ -120,11 +152,12 @@ impl<'de> Deserialize<'de> for Digest {
     reason = "the fields are there to be checked by serde; the report is stored as it came"
 )]
 struct StatusReport {
-    version: String,
+    version: Word,
     slot: Slot,
+    #[serde(deserialize_with = "few")]
     checks: Vec<CheckReport>,
-    #[serde(default)]
-    checkpoint: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    checkpoint: Option<Checkpoint>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,11 +175,11 @@ enum Slot {
     reason = "the fields are there to be checked by serde; the report is stored as it came"
 )]
 struct IncidentReport {
-    id: String,
+    id: Word,
     kind: IncidentKind,
     at: Stamp,
-    summary: String,
-    #[serde(default)]
+    summary: Summary,
+    #[serde(default, deserialize_with = "present")]
     evidence: Option<Digest>,
 }
 

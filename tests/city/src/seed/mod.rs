@@ -161,7 +161,7 @@ fn new_number(city: &City, [number, code, facility, kind]: &[&str; 4]) -> number
 /// Sixty notes over the last ten days, oldest first: each author writes in turn about each person it may read.
 fn notes(now: i64, png: &[u8], pdf: &[u8]) -> Vec<Note> {
     let mut notes = Vec::new();
-    let mut round = 0;
+    let (mut round, mut attached) = (0, 0);
     while notes.len() < NOTES {
         for (turn, (author, texts)) in words::NOTES.iter().enumerate() {
             let Some([_, _, name, _, job, _]) = words::USERS.iter().find(|user| user[0] == *author)
@@ -186,7 +186,7 @@ fn notes(now: i64, png: &[u8], pdf: &[u8]) -> Vec<Note> {
                 job: (*job).into(),
                 time: now - 10 * DAY + i64::try_from(number).unwrap_or(0) * 4 * 3_600 - 1_800,
                 text: text.to_owned(),
-                attachments: attachments(number, text, png, pdf),
+                attachments: attachments(&mut attached, text, png, pdf),
             });
         }
         round += 1;
@@ -194,21 +194,22 @@ fn notes(now: i64, png: &[u8], pdf: &[u8]) -> Vec<Note> {
     notes
 }
 
-fn attachments(number: usize, text: &str, png: &[u8], pdf: &[u8]) -> Vec<Attachment> {
-    let file = |name: &str, media_type: &str, bytes: &[u8]| Attachment {
-        id: format!("a-{number:04}"),
+fn attachments(attached: &mut usize, text: &str, png: &[u8], pdf: &[u8]) -> Vec<Attachment> {
+    let (name, media_type, bytes) = if text.contains("写真を添付") {
+        ("処置後の写真.png", "image/png", png)
+    } else if text.contains("案を添付") {
+        ("ケアプラン見直し案.pdf", "application/pdf", pdf)
+    } else {
+        return Vec::new();
+    };
+    *attached += 1;
+    vec![Attachment {
+        id: format!("a-{attached:04}"),
         name: name.to_owned(),
         media_type: media_type.to_owned(),
         size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
         sha256: hex(&sha256(bytes)),
-    };
-    if text.contains("写真を添付") {
-        vec![file("処置後の写真.png", "image/png", png)]
-    } else if text.contains("案を添付") {
-        vec![file("ケアプラン見直し案.pdf", "application/pdf", pdf)]
-    } else {
-        Vec::new()
-    }
+    }]
 }
 
 /// What the ready file tells of the seed: the first number, its spare, all pairs with their kinds, and the users.

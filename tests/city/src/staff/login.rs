@@ -90,6 +90,15 @@ impl From<crate::store::StoreError> for Denied {
 /// See [`Denied`].
 pub async fn check(city: &Arc<City>, facts: &Facts, claim: Claim) -> Result<User, Denied> {
     let certificate = guard::certificate(city, facts).await?;
+    let lengths = (
+        claim.user_id.chars().count(),
+        claim.password.chars().count(),
+    );
+    if !(1..=64).contains(&lengths.0) || !(1..=128).contains(&lengths.1) {
+        return Err(Denied::Problem(Problem::bad_request(
+            "ユーザーIDとパスワードを入力してください。",
+        )));
+    }
     if city.too_many_wrong(facts.peer.ip()) {
         return Err(Denied::Problem(enrol::too_many()));
     }

@@ -124,6 +124,12 @@ pub async fn store_text(
     person: &str,
     text: &str,
 ) -> Result<Note, Problem> {
+    // A form's line ends are the browser's business; a program has to send plain line feeds.
+    if text.contains('\r') || text.chars().count() > LONGEST_TEXT {
+        return Err(Problem::bad_request(
+            "改行はLFだけにし、4000文字までで書いてください。",
+        ));
+    }
     let text = checked_text(text)?;
     store(city, who, person, text, Vec::new()).await
 }
