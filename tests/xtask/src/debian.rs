@@ -24,6 +24,19 @@ struct Need {
     purposes: &'static [Purpose],
 }
 
+impl Need {
+    /// The name to give where apt knows none: by the release of this system.
+    fn usual_name(&self) -> &'static str {
+        let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+        let index = if release.contains("VERSION_ID=\"12\"") {
+            self.names.len() - 1
+        } else {
+            0
+        };
+        self.names[index]
+    }
+}
+
 const fn need(names: &'static [&'static str], purposes: &'static [Purpose]) -> Need {
     Need { names, purposes }
 }
@@ -108,25 +121,31 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<(), PackageError> {
         return Ok(());
     }
     let authority = Authority::find();
-    if missing.iter().any(|need| available(need).is_none()) {
-        // A fresh machine or container has no package lists yet.
-        if let Some(authority) = authority {
-            authority.run(&["apt-get", "update"])?;
-        }
-    }
-    let names: Vec<&str> = missing
-        .iter()
-        .map(|need| available(need).unwrap_or(need.names[0]))
-        .collect();
-    let mut arguments = vec!["apt-get", "install", "--yes", "--no-install-recommends"];
-    arguments.extend(&names);
+    // A fresh machine or container has no package lists yet.
+    let lacks_lists = missing.iter().any(|need| available(need).is_none());
+    let name = |need: &&Need| available(need).unwrap_or_else(|| need.usual_name());
+    let install = |names: &[&'static str]| {
+        let mut arguments = vec!["apt-get", "install", "--yes", "--no-install-recommends"];
+        arguments.extend(names);
+        arguments
+    };
     let Some(authority) = authority else {
+        let names: Vec<_> = missing.iter().map(name).collect();
+        let update = if lacks_lists {
+            "sudo apt-get update && "
+        } else {
+            ""
+        };
         return Err(PackageError::NotAllowed {
-            line: format!("sudo {}", arguments.join(" ")),
+            line: format!("{update}sudo {}", install(&names).join(" ")),
         });
     };
+    if lacks_lists {
+        authority.run(&["apt-get", "update"])?;
+    }
+    let names: Vec<_> = missing.iter().map(name).collect();
     println!("Installing from Debian: {}", names.join(" "));
-    authority.run(&arguments)
+    authority.run(&install(&names))
 }
 
 /// The names of all installed packages.
