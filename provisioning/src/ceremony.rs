@@ -357,7 +357,7 @@ impl Provisioner {
         progress: Progress<'_>,
     ) -> Result<Outcome, ProvisioningError> {
         match self.ensure_lan(label, progress).await {
-            Ok(()) => Ok(Outcome::Provisioned),
+            Ok(_replaced) => Ok(Outcome::Provisioned),
             Err(error) if error.failure() == &Failure::Interrupted => Err(error),
             Err(error) => {
                 tracing::warn!(%label, code = error.failure().code(), "the LAN certificate could not be fetched yet");

@@ -11,14 +11,20 @@ use std::path::Path;
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// Creates a directory and its parents, for the owner only.
-pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// The system call that failed.
+pub fn create_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     path.parent().map_or(Ok(()), sync_directory)
 }
 
 /// Replaces the content of `path`. When this returns, the new content survives a power cut; when the power is cut
 /// before, the old content is still there.
-pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// The first system call that failed.
+pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = parent(path)?;
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
@@ -37,7 +43,10 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// The content of `path`, or `None` when there is no such file.
-pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+///
+/// # Errors
+/// The system call that failed; a file that is too long is refused.
+pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -217,12 +217,12 @@ impl Provisioner {
         .await
     }
 
-    /// Fetches a LAN server certificate with the identity of `label` when there is none or it is due.
+    /// Fetches a LAN server certificate with the identity of `label` when there is none or it is due; true when it did.
     pub(crate) async fn ensure_lan(
         &self,
         label: &Label,
         progress: Progress<'_>,
-    ) -> Result<(), ProvisioningError> {
+    ) -> Result<bool, ProvisioningError> {
         let of = label.clone();
         let wanted = self
             .blocking(move |desk| {
@@ -235,8 +235,8 @@ impl Provisioner {
             })
             .await?;
         match wanted {
-            Some(held) => self.fetch_lan(held, progress).await,
-            None => Ok(()),
+            Some(held) => self.fetch_lan(held, progress).await.map(|()| true),
+            None => Ok(false),
         }
     }
 

@@ -9,7 +9,7 @@ mod certificate;
 mod config;
 mod csr;
 mod decommission;
-mod durable;
+pub mod durable;
 mod entry;
 mod est;
 mod failure;

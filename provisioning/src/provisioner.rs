@@ -229,6 +229,25 @@ impl Provisioner {
             .await
     }
 
+    /// Asks the TPM whether it still opens the key of every certificate, and notes those that it does not. The daemon
+    /// calls it at its start.
+    ///
+    /// # Errors
+    /// TPM failures other than a lost key; disk failures.
+    pub async fn check_keys(&self) -> Result<(), ProvisioningError> {
+        self.blocking(|desk| {
+            for line in desk.status()?.certificates {
+                if let Some(identity) = line.identity
+                    && !desk.still_loads(&identity.key)?
+                {
+                    desk.note_trouble(&identity.label, &identity.serial, TroubleKind::KeyLost)?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
     pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Desk) -> Result<T, ProvisioningError> + Send + 'static,

@@ -103,15 +103,17 @@ impl Provisioner {
             }
             certificates.push((line.label, renewal));
         }
-        let lan_failed = match for_lan {
-            Some(label) => self.ensure_lan(&label, progress).await.err(),
-            None => None,
+        let lan = match for_lan {
+            Some(label) => self.ensure_lan(&label, progress).await,
+            None => Ok(false),
         };
+        // A renewed certificate may have brought the LAN certificate up to date on its way.
         let after = self.status().await?.lan_not_after;
+        let lan_replaced = matches!(lan, Ok(true)) || after != before;
         Ok(Renewals {
             certificates,
-            lan_replaced: after != before,
-            lan_failed,
+            lan_replaced,
+            lan_failed: lan.err(),
         })
     }
 
