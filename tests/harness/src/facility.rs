@@ -21,8 +21,6 @@ pub struct Options {
     pub https_port: Option<u16>,
     /// The box's port for clear HTTP; a free one when absent.
     pub http_port: Option<u16>,
-    /// The box's data threads; 0 means one for each processor.
-    pub workers: usize,
     /// The city.
     pub city: city::Options,
     /// Scan with the official signatures in this directory instead of the small test database.
@@ -41,7 +39,6 @@ impl Default for Options {
             provision: true,
             https_port: None,
             http_port: None,
-            workers: 0,
             city: city::Options::default(),
             signatures: None,
             more_sites: Vec::new(),
@@ -105,7 +102,6 @@ impl Facility {
             clamd: clamd.socket(),
             https_port: options.https_port,
             http_port: options.http_port,
-            workers: options.workers,
             more_sites: options.more_sites,
             more: options.more_configuration,
             through: options.through,

@@ -41,8 +41,6 @@ pub struct Options {
     pub https_port: Option<u16>,
     /// Where clear HTTP (redirect, PAC, CONNECT) is served; a free port when absent.
     pub http_port: Option<u16>,
-    /// Data threads; 0 means one for each processor.
-    pub workers: usize,
     /// Sites beside the city's portal.
     pub more_sites: Vec<Site>,
     /// Lines put at the end of the configuration, tables of their own.
@@ -149,6 +147,16 @@ impl Gatewayd {
     }
 }
 
+/// What the reference city shows to everybody.
+const PUBLIC_PATHS: [&str; 6] = [
+    "/",
+    "/first-certificate",
+    "/line-check",
+    "/line-check.js",
+    "/style.css",
+    "/icon.svg",
+];
+
 /// The whole configuration file of a box in a test.
 fn configuration(directory: &Path, options: &Options, https_port: u16, http_port: u16) -> String {
     let city_port = options.city_port;
@@ -157,7 +165,7 @@ fn configuration(directory: &Path, options: &Options, https_port: u16, http_port
         hosts: vec![PORTAL_HOST.to_owned()],
         upstream: city,
         anchor: None,
-        public_paths: Vec::new(),
+        public_paths: PUBLIC_PATHS.map(str::to_owned).to_vec(),
         protocol: "auto".to_owned(),
     };
     let names: Vec<String> = [PORTAL_HOST, BOX_HOST]
@@ -177,7 +185,6 @@ state_dir = {state:?}
 [listen]
 https = ["127.0.0.1:{https_port}", "[::1]:{https_port}"]
 http = ["127.0.0.1:{http_port}", "[::1]:{http_port}"]
-workers = {workers}
 
 [tpm]
 tcti = {tcti:?}
@@ -193,9 +200,12 @@ names = {names:?}
 
 [antivirus]
 socket = {clamd:?}
+
+[support]
+office = "高萩市 高齢福祉課"
+phone = "0293-00-0000"
 "#,
         state = directory.join("state"),
-        workers = options.workers,
         tcti = options.tcti,
         anchor = options.anchor,
         clamd = options.clamd,
