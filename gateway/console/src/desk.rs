@@ -88,7 +88,7 @@ pub struct SetupStatus {
 /// One facility certificate.
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    /// Its name on this box.
+    /// Its name on this box, as people are to read it.
     pub label: String,
     /// Where it stands, in a few Japanese words.
     pub state: String,

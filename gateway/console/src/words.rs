@@ -63,6 +63,12 @@ pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
     }
     match (status.verdict.rule, status.city) {
         (Some(rule), _) if status.verdict.effect > Effect::Allow => of_rule(rule, status),
+        _ if matches!(status.line, Link::Down { .. }) => Headline {
+            light: Light::Amber,
+            sentence: "インターネットにつながらないため、連絡帳を開けません。".into(),
+            next: "回線の機器（ルーター）の電源とケーブルを確かめてください。つながるまで、保存した連絡を読めます。",
+            link: Some(READ_STORED),
+        },
         (_, Link::Down { since }) => Headline {
             light: Light::Amber,
             sentence: format!("{}から、市の連絡帳につながりません。", minute(since)),
@@ -178,7 +184,28 @@ fn standing(effect: Effect, since: Timestamp) -> (String, &'static str) {
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) light: Light,
+    /// Said beside the text: the light's own word, or a better one.
+    pub(crate) label: &'static str,
     pub(crate) text: String,
+}
+
+impl Row {
+    const fn new(name: &'static str, light: Light, text: String) -> Self {
+        Self {
+            name,
+            light,
+            label: light.label(),
+            text,
+        }
+    }
+
+    fn labelled(self, light: Light, label: &'static str) -> Self {
+        if self.light == light {
+            Self { label, ..self }
+        } else {
+            self
+        }
+    }
 }
 
 pub(crate) fn rows(status: &BoxStatus, now: Timestamp) -> Vec<Row> {
@@ -196,7 +223,7 @@ fn link(name: &'static str, link: Link) -> Row {
         Link::Down { since } => (Light::Red, format!("{}からつながりません", minute(since))),
         Link::Unknown => (Light::Off, "まだ確かめていません".into()),
     };
-    Row { name, light, text }
+    Row::new(name, light, text).labelled(Light::Red, "不通")
 }
 
 fn antivirus(status: &BoxStatus, now: Timestamp) -> Row {
@@ -223,11 +250,7 @@ fn antivirus(status: &BoxStatus, now: Timestamp) -> Row {
             )
         }
     };
-    Row {
-        name: "ウイルス検査",
-        light,
-        text,
-    }
+    Row::new("ウイルス検査", light, text)
 }
 
 fn certificate_row(status: &BoxStatus, now: Timestamp) -> Row {
@@ -245,9 +268,5 @@ fn certificate_row(status: &BoxStatus, now: Timestamp) -> Row {
             Certificate::KeyLost { .. } => (light, "鍵が失われました".into()),
         },
     };
-    Row {
-        name: "電子証明書",
-        light,
-        text,
-    }
+    Row::new("電子証明書", light, text).labelled(Light::Red, "無効")
 }

@@ -42,7 +42,7 @@ async fn every_trouble_has_its_sentence_its_light_and_its_next_step() {
     fn snapshot(desk: &TestDesk, change: impl FnOnce(&mut gateway_policy::Snapshot)) {
         desk.arrange(|arranged| change(&mut arranged.snapshot));
     }
-    let troubles: [Trouble; 11] = [
+    let troubles: [Trouble; 12] = [
         (
             |desk| desk.arrange(|arranged| arranged.setup.ready = false),
             "初期設定がまだ済んでいません",
@@ -60,6 +60,12 @@ async fn every_trouble_has_its_sentence_its_light_and_its_next_step() {
             "11月24日（火）8:15から、市の連絡帳につながりません",
             "amber",
             "href=\"/notes\">保存した連絡を読む",
+        ),
+        (
+            |desk| desk.arrange(|arranged| arranged.line = Link::Down { since: NOW }),
+            "インターネットにつながらない",
+            "amber",
+            "ルーター",
         ),
         (
             |desk| {

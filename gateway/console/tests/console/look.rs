@@ -136,10 +136,10 @@ async fn the_pages_of_trouble_are_usable() {
     );
     desk.arrange(|arranged| {
         arranged.city = Link::Down {
-            since: NOW.plus(-1800),
+            since: NOW.plus(-300),
         };
         arranged.line = Link::Down {
-            since: NOW.plus(-1800),
+            since: NOW.plus(-300),
         };
     });
     look(

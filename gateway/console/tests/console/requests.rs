@@ -1,3 +1,6 @@
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gateway_notes::Role;
 use http::{Method, StatusCode, header};
 
@@ -204,4 +207,18 @@ async fn on_the_notebooks_origin_there_is_one_page_and_on_ours_not_that_one() {
         .ask(&console)
         .await;
     assert_eq!(page.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn the_policy_names_the_very_style_sheet_of_the_page() {
+    let (console, _desk) = console();
+    let page = get(BOX, "/").ask(&console).await;
+    let (_, rest) = page.text().split_once("<style>").unwrap();
+    let (style, _) = rest.split_once("</style>").unwrap();
+    let digest = digest::digest(&digest::SHA256, style.as_bytes());
+    let source = format!("'sha256-{}'", STANDARD.encode(digest));
+    assert!(
+        page.header(header::CONTENT_SECURITY_POLICY)
+            .contains(&source)
+    );
 }
