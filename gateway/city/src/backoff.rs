@@ -9,7 +9,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 /// A source of numbers in `0.0..1.0`. Injected, so that tests and simulations are repeatable.
-pub type Random = Box<dyn FnMut() -> f64 + Send>;
+pub type Random = Box<dyn FnMut() -> f64 + Send + Sync>;
 
 /// The longest `Retry-After` that is obeyed to the letter. A wrong value must not silence the box for a year.
 pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(6 * 3600);

@@ -1,2 +1,92 @@
-//! In construction.
-fn main() {}
+//! gatewayd: the facility gateway's daemon. Reads its configuration and hands it to [`startup`]; decides nothing.
+
+mod certificates;
+mod config;
+mod desk;
+mod journal;
+mod late_vault;
+mod measure;
+mod pages;
+mod posture;
+mod process;
+mod setup_certificate;
+mod sockets;
+mod startup;
+mod stored_notes;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use config::{Config, ConfigError};
+
+/// 施設ゲートウェイの常駐プログラム / The facility gateway's daemon.
+#[derive(Debug, Parser)]
+#[command(name = "gatewayd", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/renraku-gateway/gateway.toml")]
+    config: PathBuf,
+    /// Only check the configuration file.
+    #[arg(long)]
+    check: bool,
+}
+
+/// sysexits.h: the configuration is wrong. systemd does not restart on it (RestartPreventExitStatus).
+const EX_CONFIG: u8 = 78;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    journal::start();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            report(&error);
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    if arguments.check {
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = process::forbid_core_dumps() {
+        tracing::error!(event = "config-fault", %error, "core dumps cannot be forbidden; not starting");
+        return ExitCode::FAILURE;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(startup::run(config)),
+        Err(error) => Err(startup::StartupError::System("threads", error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(event = "config-fault", error = %certificates::chain(&error), "not started");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Every fault in the configuration, a line each.
+fn report(error: &ConfigError) {
+    match error {
+        ConfigError::Read(path, source) => {
+            tracing::error!(event = "config-fault", file = %path.display(), %source, "the configuration cannot be read");
+        }
+        ConfigError::Faults(faults) => {
+            for fault in faults {
+                tracing::error!(
+                    event = "config-fault",
+                    line = fault.line,
+                    key = fault.key,
+                    what = fault.what,
+                    "{fault}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Puts the certificates in use to work, whenever they change: towards the city, towards the LAN, and on the evidence board.
+//!
+//! It does not fetch, renew or judge certificates; provisioning does. This module only carries its results to those who
+//! need them, and tells provisioning what they notice (revoked, key lost).
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use gateway_policy::{Certificate, Timestamp};
+use gateway_provisioning::{Identity, Provisioner, ProvisioningError, State, Status, quietly};
+use gateway_proxy::{LanCertificate, Running, StartError};
+use gateway_tpm::{KeyVault, VaultError};
+use rustls::ClientConfig;
+use tokio::sync::watch;
+
+use crate::late_vault::LateVault;
+use crate::posture::Posture;
+
+/// TLS configuration for the city, with the certificate in use; `None` while there is none.
+pub(crate) type CityTls = Option<Arc<ClientConfig>>;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    provisioner: Arc<Provisioner>,
+    vault: Arc<LateVault>,
+    posture: Arc<Posture>,
+    /// The data path; taken out when the daemon drains.
+    pub(crate) data_path: Mutex<Option<Running>>,
+    city_tls: watch::Sender<CityTls>,
+    /// Serial numbers now in use: facility, LAN. Setting an identity anew would cost every connection to the city.
+    in_use: tokio::sync::Mutex<InUse>,
+}
+
+#[derive(Debug, Default)]
+struct InUse {
+    identity: Option<Identity>,
+    lan_leaf: Option<Vec<u8>>,
+}
+
+/// Why what is in use could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApplyError {
+    /// Provisioning could not say what there is.
+    #[error("the certificates could not be read")]
+    Provisioning(#[from] ProvisioningError),
+    /// The data path refused them.
+    #[error("the data path did not take the certificate")]
+    DataPath(#[from] StartError),
+}
+
+impl Certificates {
+    /// Nothing is in use yet.
+    #[must_use]
+    pub(crate) fn new(
+        provisioner: Arc<Provisioner>,
+        vault: Arc<LateVault>,
+        posture: Arc<Posture>,
+        data_path: Running,
+    ) -> Self {
+        Self {
+            provisioner,
+            vault,
+            posture,
+            data_path: Mutex::new(Some(data_path)),
+            city_tls: watch::Sender::new(None),
+            in_use: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// TLS to the city as it changes.
+    #[must_use]
+    pub(crate) fn city_tls(&self) -> watch::Receiver<CityTls> {
+        self.city_tls.subscribe()
+    }
+
+    /// The facility certificate in use.
+    pub(crate) async fn identity(&self) -> Option<Identity> {
+        self.in_use.lock().await.identity.clone()
+    }
+
+    /// Reads what there is and puts it to work. Cheap when nothing has changed.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; what was in use stays in use.
+    pub(crate) async fn apply(&self) -> Result<(), ApplyError> {
+        let mut in_use = self.in_use.lock().await;
+        let status = self.provisioner.status().await?;
+        let identity = self.provisioner.identities().await?.into_iter().next();
+        if let Some(evidence) = self.evidence(&status, identity.as_ref()) {
+            self.posture.certificate(evidence);
+        }
+        if in_use.identity.as_ref().map(|used| &used.serial)
+            != identity.as_ref().map(|new| &new.serial)
+        {
+            self.use_identity(identity.as_ref())?;
+            in_use.identity = identity;
+        }
+        if let Some(lan) = self.provisioner.lan_identity().await? {
+            let leaf = lan.chain.first().map(|leaf| leaf.to_vec());
+            if in_use.lan_leaf != leaf {
+                let certificate = LanCertificate::with_signing_key(lan.chain, lan.key)?;
+                self.with_data_path(|running| running.reload_certificates(&certificate))?;
+                in_use.lan_leaf = leaf;
+            }
+        }
+        Ok(())
+    }
+
+    fn use_identity(&self, identity: Option<&Identity>) -> Result<(), ApplyError> {
+        let vault: Arc<dyn KeyVault> = Arc::clone(&self.vault) as Arc<dyn KeyVault>;
+        let shown = identity.map(|identity| gateway_proxy::Identity {
+            chain: identity.chain.clone(),
+            key: gateway_tpm::rustls_key(Arc::clone(&vault), identity.key.clone()),
+        });
+        self.with_data_path(|running| running.set_identity(shown))?;
+        match identity {
+            Some(identity) => {
+                tracing::info!(
+                    event = "certificate-ready", serial = %identity.serial, not_after = %identity.not_after,
+                    provenance = ?identity.provenance, "the facility certificate is in use"
+                );
+                let config = self.provisioner.client_config(identity)?;
+                self.city_tls.send_replace(Some(config));
+            }
+            None => {
+                // The feed goes on probing slowly with what it has; the relay has nothing to show any more.
+                tracing::warn!(event = "provisioning", "no facility certificate is in use");
+            }
+        }
+        Ok(())
+    }
+
+    fn with_data_path(
+        &self,
+        work: impl FnOnce(&Running) -> Result<(), StartError>,
+    ) -> Result<(), StartError> {
+        let data_path = self
+            .data_path
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        data_path.as_ref().map_or(Ok(()), work)
+    }
+
+    /// What the gate is to believe of the certificate. `None`: what it believes already.
+    fn evidence(&self, status: &Status, identity: Option<&Identity>) -> Option<Certificate> {
+        if let Some(identity) = identity {
+            return Some(held(identity));
+        }
+        let known = self.posture.snapshot().certificate;
+        let keep = |same: fn(&Certificate) -> bool| match known {
+            gateway_policy::Evidence::Known { value, .. } => same(&value),
+            gateway_policy::Evidence::Unknown { .. } => false,
+        };
+        let now = crate::posture::now();
+        let state = status
+            .certificates
+            .first()
+            .map_or(State::Unprovisioned, |line| line.state);
+        match state {
+            State::Revoked if keep(|value| matches!(value, Certificate::Revoked { .. })) => None,
+            State::Revoked => Some(Certificate::Revoked { since: now }),
+            State::KeyLost if keep(|value| matches!(value, Certificate::KeyLost { .. })) => None,
+            State::KeyLost => Some(Certificate::KeyLost { since: now }),
+            State::Expired => status
+                .certificates
+                .first()
+                .and_then(|line| line.identity.as_ref())
+                .map(held),
+            _ => Some(Certificate::Absent),
+        }
+    }
+
+    /// Renews what is due, goes on with what was interrupted, and puts the result to work.
+    pub(crate) async fn renew(&self) {
+        self.resume().await;
+        match self.provisioner.renew_if_due(&quietly).await {
+            Ok(renewals) => {
+                for (label, renewal) in &renewals.certificates {
+                    match renewal {
+                        gateway_provisioning::Renewal::Renewed => {
+                            tracing::info!(event = "certificate-renewed", %label, "the facility certificate was renewed");
+                        }
+                        gateway_provisioning::Renewal::Failed(error) => {
+                            tracing::warn!(event = "certificate-expiring", %label, code = error.failure().code(), "not renewed");
+                        }
+                        gateway_provisioning::Renewal::NotDue { .. }
+                        | gateway_provisioning::Renewal::OnItsWay(_) => {}
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(
+                event = "provisioning",
+                code = error.failure().code(),
+                "no renewal was possible"
+            ),
+        }
+        self.apply_or_log().await;
+    }
+
+    /// Something waits to be finished without anybody's doing.
+    pub(crate) async fn unfinished(&self) -> bool {
+        let status = self.provisioner.status().await;
+        status.is_ok_and(|status| {
+            status
+                .certificates
+                .iter()
+                .any(|line| line.state.resumes_by_itself())
+        })
+    }
+
+    /// Goes on with every ceremony that needs no number and code to go on.
+    async fn resume(&self) {
+        let Ok(status) = self.provisioner.status().await else {
+            return;
+        };
+        for line in status.certificates {
+            if line.state.resumes_by_itself()
+                && let Err(error) = self.provisioner.resume(&line.label, &quietly).await
+            {
+                tracing::warn!(event = "provisioning", label = %line.label, code = error.failure().code(), "not resumed yet");
+            }
+        }
+    }
+
+    /// [`Certificates::apply`] for those who can do nothing about a failure but say so.
+    pub(crate) async fn apply_or_log(&self) {
+        if let Err(error) = self.apply().await {
+            tracing::error!(event = "provisioning", error = %chain(&error), "the certificates in use were not changed");
+        }
+    }
+
+    /// The city says that the certificate in use is revoked.
+    pub(crate) async fn revoked(&self) {
+        let Some(identity) = self.identity().await else {
+            return;
+        };
+        tracing::error!(event = "certificate-revoked", serial = %identity.serial, "the city has revoked the facility certificate");
+        if let Err(error) = self.provisioner.note_revoked(&identity).await {
+            tracing::error!(
+                event = "provisioning",
+                code = error.failure().code(),
+                "the revocation could not be noted"
+            );
+        }
+        self.apply_or_log().await;
+    }
+
+    /// Asks the TPM whether the key in use still loads; a key that is lost is taken out of use at once, and asked for
+    /// no more.
+    pub(crate) async fn check_key(&self) {
+        let Some(identity) = self.identity().await else {
+            return;
+        };
+        let (vault, key) = (Arc::clone(&self.vault), identity.key.clone());
+        let answer = tokio::task::spawn_blocking(move || vault.prove_loadable(&key)).await;
+        match answer {
+            Ok(Err(VaultError::KeyLost | VaultError::SrkChanged)) => {
+                tracing::error!(event = "tpm-key-lost", serial = %identity.serial, "the TPM no longer loads the key; enrol again");
+                if let Err(error) = self.provisioner.note_key_lost(&identity).await {
+                    tracing::error!(
+                        event = "provisioning",
+                        code = error.failure().code(),
+                        "the loss could not be noted"
+                    );
+                }
+                self.apply_or_log().await;
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(event = "tpm-unavailable", %error, "the TPM did not show that the key loads")
+            }
+            Ok(Ok(())) | Err(_) => {}
+        }
+    }
+}
+
+fn held(identity: &Identity) -> Certificate {
+    Certificate::Held {
+        not_before: Timestamp(identity.not_before.unix_timestamp()),
+        not_after: Timestamp(identity.not_after.unix_timestamp()),
+    }
+}
+
+/// An error with all its causes, for the one line it is logged in.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

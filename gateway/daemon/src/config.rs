@@ -1,0 +1,404 @@
+//! The configuration file: one commented TOML, read once, every fault reported together with its key and line.
+//!
+//! It holds no secret. The tables `[tpm]`, `[city]` and `[lan]` belong to provisioning and mean the same to
+//! `gateway-provision`. The city's signed policy (a later part) tightens what is said here.
+
+pub(crate) mod faults;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gateway_provisioning::{CityTable, LanTable, TpmTable};
+use serde::Deserialize;
+
+pub(crate) use faults::Fault;
+
+/// Everything the daemon is told from outside.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// Where the box keeps its state, `/var/lib/renraku-gateway`.
+    pub(crate) state_dir: PathBuf,
+    /// Addresses for starting without systemd's sockets.
+    pub(crate) listen: Listen,
+    /// Which TPM.
+    pub(crate) tpm: TpmTable,
+    /// Where the city is and which authority it is trusted by.
+    pub(crate) city: CityTable,
+    /// How the box is called on the LAN.
+    pub(crate) lan: LanTable,
+    /// The relayed sites.
+    pub(crate) sites: Vec<Site>,
+    /// The virus scanner.
+    pub(crate) antivirus: Antivirus,
+    /// Bounds of the store of recent notes.
+    pub(crate) store: Store,
+    /// Bounds of the data path.
+    pub(crate) limits: Limits,
+    /// Who answers questions.
+    pub(crate) support: Support,
+}
+
+/// Table `[support]`: who answers the facility's questions (第12条). Texts are data; no city is built in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Support {
+    /// The office, as pages name it.
+    pub(crate) office: String,
+    /// Its telephone number, with extensions.
+    pub(crate) phone: String,
+}
+
+/// Table `[listen]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listen {
+    /// Where TLS is served.
+    pub(crate) https: Vec<SocketAddr>,
+    /// Where clear HTTP is served: redirect, PAC file, CONNECT to the city's hosts.
+    pub(crate) http: Vec<SocketAddr>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            https: vec![SocketAddr::from(([0_u16; 8], 443))],
+            http: vec![SocketAddr::from(([0_u16; 8], 80))],
+        }
+    }
+}
+
+/// Table `[[site]]`: one set of host names relayed to one upstream.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Site {
+    /// Host names as browsers write them, without port.
+    pub(crate) hosts: Vec<String>,
+    /// The upstream's port.
+    #[serde(default = "https_port")]
+    pub(crate) port: u16,
+    /// Dial here instead of asking the DNS for the first host name.
+    pub(crate) connect: Option<SocketAddr>,
+    /// PEM file with further authorities the upstream may be trusted by, beside the city's trust anchor.
+    pub(crate) anchor: Option<PathBuf>,
+    /// Paths open to everybody whatever the verdict (第17条), each with everything below it; `/` is the root page alone.
+    #[serde(default)]
+    pub(crate) public_paths: Vec<String>,
+    /// `auto` (ALPN), `http1` or `http2`.
+    #[serde(default)]
+    pub(crate) protocol: Protocol,
+}
+
+const fn https_port() -> u16 {
+    443
+}
+
+/// Which HTTP is spoken to an upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Protocol {
+    /// What the upstream chooses by ALPN.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
+/// Table `[antivirus]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Antivirus {
+    /// clamd's socket.
+    pub(crate) socket: PathBuf,
+    /// Seconds between two canary scans; at most 300, for the gate counts on it.
+    pub(crate) canary_seconds: u64,
+}
+
+impl Default for Antivirus {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/run/clamav/clamd.ctl"),
+            canary_seconds: 300,
+        }
+    }
+}
+
+/// Table `[store]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Store {
+    /// Notes older than this are forgotten.
+    pub(crate) days: u32,
+    /// The most notes that are kept.
+    pub(crate) notes: u32,
+    /// The most bytes of notes that are kept.
+    pub(crate) bytes: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            days: 30,
+            notes: 100_000,
+            bytes: 256 << 20,
+        }
+    }
+}
+
+/// Table `[limits]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// Data threads; 0 means one for each processor.
+    pub(crate) workers: usize,
+    /// Connections at one time, all clients together.
+    pub(crate) connections: usize,
+    /// Connections at one time from one address.
+    pub(crate) connections_per_client: usize,
+    /// Seconds an upstream may take to the first byte of its answer.
+    pub(crate) answer_seconds: u64,
+    /// Seconds a connection may stay idle.
+    pub(crate) idle_seconds: u64,
+    /// Seconds open requests get to finish when the box is told to stop.
+    pub(crate) drain_seconds: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            workers: 0,
+            connections: 4096,
+            connections_per_client: 256,
+            answer_seconds: 60,
+            idle_seconds: 75,
+            drain_seconds: 20,
+        }
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file could not be read.
+    #[error("cannot read {0}")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// It says things that cannot be; all of them.
+    #[error("{} faults in the configuration", .0.len())]
+    Faults(Vec<Fault>),
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; with faults, all of them.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Read(path.to_owned(), error))?;
+        Self::parse(&text).map_err(ConfigError::Faults)
+    }
+
+    /// Reads and checks the text of a configuration file.
+    ///
+    /// # Errors
+    /// Every fault in it.
+    pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+        let mut document = faults::Document::parse(text);
+        let state_dir = document.value("state_dir");
+        let listen = document.table("listen");
+        let tpm = document.table("tpm");
+        let city = document.table("city");
+        let lan = document.table("lan");
+        let sites: Vec<Site> = document.tables("site");
+        let antivirus = document.table("antivirus");
+        let store = document.table("store");
+        let limits = document.table("limits");
+        let support = document.table("support");
+        check(
+            &mut document,
+            listen.as_ref(),
+            &sites,
+            antivirus.as_ref(),
+            limits.as_ref(),
+        );
+        check_names(&mut document, lan.as_ref(), &sites);
+        let faults = document.finish();
+        match (
+            state_dir, listen, tpm, city, lan, antivirus, store, limits, support,
+        ) {
+            (
+                Some(state_dir),
+                Some(listen),
+                Some(tpm),
+                Some(city),
+                Some(lan),
+                Some(antivirus),
+                Some(store),
+                Some(limits),
+                Some(support),
+            ) if faults.is_empty() => Ok(Self {
+                state_dir,
+                listen,
+                tpm,
+                city,
+                lan,
+                sites,
+                antivirus,
+                store,
+                limits,
+                support,
+            }),
+            _ => Err(faults),
+        }
+    }
+
+    /// The box's own names: those of the LAN certificate that no site relays.
+    #[must_use]
+    pub(crate) fn console_names(&self) -> Vec<String> {
+        own_names(&self.lan, &self.sites)
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// What the console is told.
+    #[must_use]
+    pub(crate) fn console(&self) -> gateway_console::Config {
+        let first = |names: Option<&String>| names.cloned().unwrap_or_default();
+        gateway_console::Config {
+            console_host: first(self.console_names().first()),
+            notebook_host: first(self.sites.first().and_then(|site| site.hosts.first())),
+            support_office: self.support.office.clone(),
+            support_phone: self.support.phone.clone(),
+        }
+    }
+
+    /// Bounds of the data path: what may be configured, and the built-in rest.
+    #[must_use]
+    pub(crate) fn proxy_limits(&self) -> gateway_proxy::Limits {
+        gateway_proxy::Limits {
+            connections: self.limits.connections,
+            connections_per_client: self.limits.connections_per_client,
+            first_byte: Duration::from_secs(self.limits.answer_seconds),
+            keep_alive: Duration::from_secs(self.limits.idle_seconds),
+            ..gateway_proxy::Limits::default()
+        }
+    }
+
+    /// Bounds of the store.
+    #[must_use]
+    pub(crate) fn store_limits(&self) -> gateway_notes::Limits {
+        gateway_notes::Limits {
+            days: self.store.days,
+            notes: u64::from(self.store.notes),
+            bytes: self.store.bytes,
+        }
+    }
+}
+
+fn own_names<'a>(lan: &'a LanTable, sites: &'a [Site]) -> impl Iterator<Item = &'a str> {
+    let relayed = |name: &str| {
+        sites
+            .iter()
+            .any(|site| site.hosts.iter().any(|host| host == name))
+    };
+    lan.names
+        .iter()
+        .map(String::as_str)
+        .filter(move |name| !relayed(name))
+}
+
+/// The LAN certificate must serve every relayed host, and the box needs a name of its own.
+fn check_names(document: &mut faults::Document<'_>, lan: Option<&LanTable>, sites: &[Site]) {
+    let Some(lan) = lan else { return };
+    if own_names(lan, sites).next().is_none() {
+        document.note(
+            "lan.names",
+            "needs a name that no site relays: the box's own",
+        );
+    }
+    for (index, site) in sites.iter().enumerate() {
+        for host in site.hosts.iter().filter(|host| !lan.names.contains(host)) {
+            document.note(
+                &format!("site[{index}].hosts"),
+                format!("{host} is missing in lan.names"),
+            );
+        }
+    }
+}
+
+/// The canary must be scanned at least this often for the gate to believe in the scanner (compliance check AV-ALIVE).
+const CANARY_AT_MOST: u64 = 300;
+
+/// Faults of meaning, which the types cannot express.
+fn check(
+    document: &mut faults::Document<'_>,
+    listen: Option<&Listen>,
+    sites: &[Site],
+    antivirus: Option<&Antivirus>,
+    limits: Option<&Limits>,
+) {
+    if listen.is_some_and(|listen| listen.https.is_empty()) {
+        document.note("listen.https", "needs at least one address");
+    }
+    if sites.is_empty() {
+        document.note("site", "at least one [[site]] must be relayed");
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, site) in sites.iter().enumerate() {
+        if site.hosts.is_empty() {
+            document.note(
+                &format!("site[{index}].hosts"),
+                "needs at least one host name",
+            );
+        }
+        for host in &site.hosts {
+            if seen.contains(&host.as_str()) {
+                document.note(
+                    &format!("site[{index}].hosts"),
+                    format!("{host} is already relayed by another site"),
+                );
+            } else if !is_host_name(host) {
+                document.note(
+                    &format!("site[{index}].hosts"),
+                    format!("{host:?} is not a host name"),
+                );
+            }
+            seen.push(host);
+        }
+        if let Some(path) = site.public_paths.iter().find(|path| !path.starts_with('/')) {
+            document.note(
+                &format!("site[{index}].public_paths"),
+                format!("{path:?} must begin with a slash"),
+            );
+        }
+    }
+    if antivirus.is_some_and(|antivirus| !(1..=CANARY_AT_MOST).contains(&antivirus.canary_seconds))
+    {
+        document.note(
+            "antivirus.canary_seconds",
+            format!("must be between 1 and {CANARY_AT_MOST}"),
+        );
+    }
+    if limits.is_some_and(|limits| limits.connections == 0 || limits.connections_per_client == 0) {
+        document.note("limits.connections", "must not be zero");
+    }
+}
+
+/// Lower-case letters, digits, hyphens and dots (RFC 1123 §2.1); no port, no wildcard.
+fn is_host_name(text: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests;

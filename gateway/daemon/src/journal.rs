@@ -1,0 +1,204 @@
+//! Hands every `tracing` event to the journal with its fields intact, or to standard error where there is no journal.
+//!
+//! Crates log `event = "<kind>"`; this module knows the `MESSAGE_ID` of each kind, so that `journalctl -x` finds the
+//! catalog text (`systemd/catalog/renraku-gateway.catalog`). It does not decide what may be logged: personal data and
+//! secrets are kept out by their types, which have no readable `Debug` or `Display`.
+
+use std::fmt;
+
+use systemd_journal_logger::JournalLog;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// Event kinds and their journal message ids. The catalog holds a text for each; a test compares the two.
+pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
+    ("ready", "6d1f0c3a5b7e4a0f9c1d2e3f40516273"),
+    ("draining", "0b5a5c0a8f8d4b43b8b8d2d2e6f1a7c4"),
+    ("config-fault", "f3a1b5c27d0e4c55a1a4f0e9d8c7b6a5"),
+    ("decision", "2c9e8d7b6a5f4e3d8c1b0a9f8e7d6c5b"),
+    ("upstream-failure", "7a6b5c4d3e2f41908a7b6c5d4e3f2a1b"),
+    ("tpm-key-lost", "c1d2e3f4a5b64788990a1b2c3d4e5f60"),
+    ("tpm-unavailable", "d4c3b2a190f84e7d8c6b5a4938271605"),
+    ("tpm-rebuilt", "5e4d3c2b1a0f49e8b7c6d5e4f3a2b1c0"),
+    ("certificate-ready", "8f7e6d5c4b3a42918f7e6d5c4b3a2190"),
+    ("certificate-renewed", "91a2b3c4d5e64f708192a3b4c5d6e7f8"),
+    ("certificate-expiring", "a0b1c2d3e4f54a6b8c7d9e0f1a2b3c4d"),
+    ("certificate-revoked", "b9a8c7d6e5f44b3a9c2d1e0f2b3c4d5e"),
+    ("provisioning", "e7d6c5b4a3924f1e8d0c9b8a7f6e5d4c"),
+    ("feed", "3f2e1d0c9b8a47f6e5d4c3b2a1908f7e"),
+    ("store", "4a5b6c7d8e9f40a1b2c3d4e5f6a7b8c9"),
+    ("store-rebuilt", "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6"),
+    ("antivirus", "d0e1f2a3b4c54d6e8f7a9b0c1d2e3f4a"),
+    ("posture", "6b7c8d9eaf0b41c2d3e4f5a6b7c8d9e0"),
+];
+
+/// The `MESSAGE_ID` of an event kind.
+#[must_use]
+pub(crate) fn message_id(kind: &str) -> Option<&'static str> {
+    MESSAGE_IDS
+        .iter()
+        .find_map(|(name, id)| (*name == kind).then_some(*id))
+}
+
+/// Starts logging for this process: the journal when standard error is connected to it, readable lines otherwise.
+///
+/// `RENRAKU_LOG` filters like `RUST_LOG` (default `info`).
+pub(crate) fn start() {
+    let filter = EnvFilter::try_from_env("RENRAKU_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let registry = tracing_subscriber::registry().with(filter);
+    let journal = systemd_journal_logger::connected_to_journal()
+        .then(|| JournalLog::empty().ok())
+        .flatten();
+    match journal {
+        Some(journal) => registry
+            .with(JournalLayer {
+                journal: journal.with_syslog_identifier("gatewayd".to_owned()),
+            })
+            .init(),
+        None => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_writer(std::io::stderr)
+                    .with_ansi(false),
+            )
+            .init(),
+    }
+}
+
+struct JournalLayer {
+    journal: JournalLog,
+}
+
+impl<S: Subscriber> Layer<S> for JournalLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        if let Some(id) = fields.kind.as_deref().and_then(message_id) {
+            fields.rest.push(("MESSAGE_ID".to_owned(), id.to_owned()));
+        }
+        let metadata = event.metadata();
+        let level = match *metadata.level() {
+            Level::ERROR => log::Level::Error,
+            Level::WARN => log::Level::Warn,
+            Level::INFO => log::Level::Info,
+            Level::DEBUG => log::Level::Debug,
+            Level::TRACE => log::Level::Trace,
+        };
+        log::Log::log(
+            &self.journal,
+            &log::Record::builder()
+                .level(level)
+                .target(metadata.target())
+                .module_path(metadata.module_path())
+                .file(metadata.file())
+                .line(metadata.line())
+                .key_values(&fields)
+                .args(format_args!("{}", fields.message))
+                .build(),
+        );
+    }
+}
+
+/// An event's fields; journal names get the prefix `RENRAKU_` so that they collide with nobody's.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    kind: Option<String>,
+    rest: Vec<(String, String)>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: String) {
+        match field.name() {
+            "message" => self.message = value,
+            name => {
+                if name == "event" {
+                    self.kind = Some(value.clone());
+                }
+                self.rest.push((
+                    format!("RENRAKU_{}", name.to_uppercase().replace(['.', '-'], "_")),
+                    value,
+                ));
+            }
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.to_owned());
+    }
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+}
+
+impl log::kv::Source for Fields {
+    fn visit<'kvs>(
+        &'kvs self,
+        visitor: &mut dyn log::kv::VisitSource<'kvs>,
+    ) -> Result<(), log::kv::Error> {
+        for (name, value) in &self.rest {
+            visitor.visit_pair(
+                log::kv::Key::from_str(name),
+                log::kv::Value::from(value.as_str()),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_id_is_a_distinct_128_bit_number() {
+        let mut ids: Vec<_> = MESSAGE_IDS.iter().map(|(_, id)| *id).collect();
+        for id in &ids {
+            assert_eq!(id.len(), 32);
+            assert!(u128::from_str_radix(id, 16).is_ok());
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), MESSAGE_IDS.len());
+    }
+
+    #[test]
+    fn an_event_keeps_its_fields_and_its_kind() {
+        let seen = Capture::default();
+        tracing::subscriber::with_default(
+            tracing_subscriber::registry().with(seen.clone()),
+            || {
+                tracing::info!(event = "ready", support_code = "ABCD", "listening");
+            },
+        );
+        let fields = seen
+            .0
+            .lock()
+            .unwrap()
+            .take()
+            .expect("the layer saw the event");
+        assert_eq!(fields.message, "listening");
+        assert_eq!(fields.kind.as_deref(), Some("ready"));
+        assert!(
+            fields
+                .rest
+                .contains(&("RENRAKU_SUPPORT_CODE".to_owned(), "ABCD".to_owned()))
+        );
+    }
+
+    #[derive(Clone, Default)]
+    struct Capture(std::sync::Arc<std::sync::Mutex<Option<Fields>>>);
+
+    impl<S: Subscriber> Layer<S> for Capture {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            *self.0.lock().unwrap() = Some(fields);
+        }
+    }
+}

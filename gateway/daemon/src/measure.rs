@@ -1,0 +1,121 @@
+//! Measures what the gate judges by, again and again, and puts it on the evidence board: scanner, clock, key.
+//!
+//! It judges nothing. A measurement that fails leaves the old evidence to grow old, which the gate notices by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_antivirus::Scanner;
+use gateway_city::{Endpoint, HttpsConnection, Timeouts, https};
+use http::Request;
+use http_body_util::Full;
+use rustls::ClientConfig;
+use time::OffsetDateTime;
+
+use crate::certificates::Certificates;
+use crate::posture::{Posture, RENEWAL};
+
+/// While the canary is not caught it is scanned this often, so that care goes on soon after the scanner is back.
+const CANARY_RETRY: Duration = Duration::from_secs(5);
+
+/// How far the box's clock may be from the city's. Certificates and the store's age bounds are judged by it.
+const CLOCK_TOLERANCE: time::Duration = time::Duration::minutes(5);
+
+/// How often the clock is compared; the gate lets it run free for a day.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+const CLOCK_RETRY: Duration = Duration::from_secs(60);
+
+/// How often the TPM is asked whether it still loads the key in use.
+const KEY_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How often renewal is looked at; on most calls it reads the disk only.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
+/// While something is not finished (a certificate without its LAN certificate), it is looked at more often.
+const UNFINISHED_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Renews the snapshot, which proves that this process still gathers evidence.
+pub(crate) async fn snapshot(posture: Arc<Posture>) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        posture.renew();
+    }
+}
+
+/// Scans the canary (compliance check AV-ALIVE, 第27条).
+pub(crate) async fn scanner(scanner: Scanner, interval: Duration, posture: Arc<Posture>) {
+    let mut was_alive = None;
+    loop {
+        let alive = match scanner.canary().await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(event = "antivirus", %error, "the canary was not caught");
+                if was_alive != Some(false) {
+                    tracing::error!(event = "antivirus", check = "AV-ALIVE", article = 27, %error, "the virus scanner does not work");
+                }
+                false
+            }
+        };
+        if alive && was_alive != Some(true) {
+            tracing::info!(
+                event = "antivirus",
+                check = "AV-ALIVE",
+                article = 27,
+                "the virus scanner works"
+            );
+        }
+        was_alive = Some(alive);
+        posture.antivirus(alive);
+        tokio::time::sleep(if alive { interval } else { CANARY_RETRY }).await;
+    }
+}
+
+/// Compares the clock with the city's, over TLS with the city's trust anchor.
+pub(crate) async fn clock(est: Endpoint, config: Arc<ClientConfig>, posture: Arc<Posture>) {
+    loop {
+        let pause = match city_time(&est, Arc::clone(&config)).await {
+            Some(theirs) => {
+                let sane = (theirs - OffsetDateTime::now_utc()).abs() <= CLOCK_TOLERANCE;
+                if !sane {
+                    tracing::error!(event = "posture", check = "CLOCK", city_time = %theirs, "the clock is wrong");
+                }
+                posture.clock(sane);
+                if sane { CLOCK_INTERVAL } else { CLOCK_RETRY }
+            }
+            None => CLOCK_RETRY,
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn city_time(est: &Endpoint, config: Arc<ClientConfig>) -> Option<OffsetDateTime> {
+    let mut connection = HttpsConnection::connect(est, config, Timeouts::default())
+        .await
+        .ok()?;
+    let request = Request::get("/.well-known/est/cacerts")
+        .body(Full::new(Bytes::new()))
+        .ok()?;
+    let response = connection.fetch(request, 64 * 1024).await.ok()?;
+    https::date(&response)
+}
+
+/// Keeps certificates renewed and the evidence on the key fresh.
+pub(crate) async fn certificates(certificates: Arc<Certificates>) {
+    let mut since_renewal = RENEWAL_INTERVAL;
+    loop {
+        if since_renewal >= RENEWAL_INTERVAL || certificates.unfinished().await {
+            certificates.renew().await;
+            since_renewal = Duration::ZERO;
+        }
+        tokio::time::sleep(UNFINISHED_INTERVAL).await;
+        since_renewal += UNFINISHED_INTERVAL;
+    }
+}
+
+/// Asks the TPM now and then whether the key in use still loads.
+pub(crate) async fn key(certificates: Arc<Certificates>) {
+    loop {
+        tokio::time::sleep(KEY_INTERVAL).await;
+        certificates.check_key().await;
+    }
+}

@@ -1,0 +1,78 @@
+//! Carries requests for the box's own pages from the data path to the console, and the answers back. Decides nothing.
+
+use std::sync::Arc;
+
+use gateway_console::{Console, ConsoleRequest, Staff};
+use gateway_proxy::{LocalPages, LocalRequest, LocalResponse, Role};
+use http::header;
+use tokio::runtime::Handle;
+
+/// The console behind the data path.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    console: Arc<Console>,
+    runtime: Handle,
+}
+
+impl Pages {
+    /// Pages are made on `runtime`, so that a slow one never holds up a data thread.
+    #[must_use]
+    pub(crate) const fn new(console: Arc<Console>, runtime: Handle) -> Self {
+        Self { console, runtime }
+    }
+}
+
+impl LocalPages for Pages {
+    fn respond(&self, request: LocalRequest) -> LocalResponse {
+        let console = Arc::clone(&self.console);
+        let answer = self
+            .runtime
+            .spawn(async move { console.respond(console_request(request)).await });
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|_| {
+                let mut gone = http::Response::default();
+                *gone.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+                gone
+            })
+        })
+    }
+}
+
+fn console_request(request: LocalRequest) -> ConsoleRequest {
+    let LocalRequest {
+        method,
+        uri,
+        host,
+        headers,
+        body,
+        peer,
+        staff,
+    } = request;
+    // HTTP/2 names the authority in the target, HTTP/1.1 in Host; the data path has made sure that they agree.
+    let authority = uri
+        .authority()
+        .map(|authority| authority.as_str().to_owned());
+    let named = || {
+        headers
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    ConsoleRequest {
+        method,
+        path: uri.path().to_owned(),
+        query: uri.query().map(str::to_owned),
+        host: authority.or_else(named).unwrap_or(host),
+        headers,
+        body,
+        peer,
+        staff: staff.map(|staff| Staff {
+            user: staff.user.clone(),
+            role: match staff.role {
+                Role::Manager => gateway_notes::Role::Manager,
+                Role::Staff => gateway_notes::Role::Staff,
+            },
+            until: staff.until,
+        }),
+    }
+}

@@ -1,0 +1,232 @@
+//! Opens the store of recent notes under its TPM-sealed key and fills it from the city's feed.
+//!
+//! It decides nothing about who may read (the store does) and never keeps the key outside the TPM: only the sealed
+//! blob is on disk. A store whose key is lost is erased and filled anew; it is no backup (第32条).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gateway_city::feed::{FeedEvent, FeedSink, SinkError};
+use gateway_city::wire;
+use gateway_notes::{Change, Limits, Opened, Personal, Store, StoreKey};
+use gateway_provisioning::durable;
+use gateway_proxy::StaffSessions;
+use gateway_tpm::{KeyVault, SealedBlob, Secret, VaultError};
+
+use crate::posture::{self, Posture};
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// The file with the sealed key could not be read or written.
+    #[error("cannot use {0}")]
+    KeyFile(PathBuf, #[source] std::io::Error),
+    /// The TPM did not seal or unseal the key.
+    #[error("the key of the store could not be opened by the TPM")]
+    Vault(#[from] VaultError),
+    /// The store itself.
+    #[error("the store of notes could not be opened")]
+    Store(#[from] gateway_notes::Error),
+}
+
+/// Opens the store in `<state>/notes`, making key and store where there are none. Blocks on TPM and disk.
+///
+/// # Errors
+/// [`StoreError`]. A key that the TPM no longer opens is no error: a new one is made and the store starts empty.
+pub(crate) fn open(
+    state: &Path,
+    vault: &dyn KeyVault,
+    limits: Limits,
+) -> Result<Store, StoreError> {
+    let directory = state.join("notes");
+    durable::create_directory(&directory)
+        .map_err(|error| StoreError::KeyFile(directory.clone(), error))?;
+    let key = match unseal(&directory, vault)? {
+        Some(key) => key,
+        None => seal_new(&directory, vault)?,
+    };
+    let (store, opened) = Store::open(&directory.join("store"), key, limits)?;
+    match opened {
+        Opened::New => tracing::info!(event = "store", "the store of notes begins empty"),
+        Opened::Resumed => tracing::info!(
+            event = "store",
+            "the store of notes goes on where it stopped"
+        ),
+        Opened::StartedAfresh => {
+            tracing::warn!(
+                event = "store-rebuilt",
+                "the store of notes was damaged or under another key and starts afresh"
+            );
+        }
+    }
+    Ok(store)
+}
+
+fn key_file(directory: &Path) -> PathBuf {
+    directory.join("store-key.sealed")
+}
+
+fn unseal(directory: &Path, vault: &dyn KeyVault) -> Result<Option<StoreKey>, StoreError> {
+    let path = key_file(directory);
+    let Some(bytes) = durable::read(&path).map_err(|error| StoreError::KeyFile(path, error))?
+    else {
+        return Ok(None);
+    };
+    let secret = SealedBlob::from_bytes(&bytes).and_then(|blob| vault.unseal(&blob));
+    match secret {
+        Ok(secret) => Ok(StoreKey::from_slice(secret.as_bytes())),
+        // Cleared, exchanged or damaged: what it sealed is gone for good, and the city has everything.
+        Err(error) if error.is_permanent() => {
+            tracing::warn!(event = "store-rebuilt", %error, "the key of the store is lost");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn seal_new(directory: &Path, vault: &dyn KeyVault) -> Result<StoreKey, StoreError> {
+    let key = StoreKey::generate()?;
+    let blob = vault.seal(&Secret::new(key.as_bytes().to_vec()))?;
+    let path = key_file(directory);
+    // Durable before the first note is sealed under it: a power cut in between only costs an empty store.
+    durable::write(&path, &blob.to_bytes()).map_err(|error| StoreError::KeyFile(path, error))?;
+    Ok(key)
+}
+
+/// Takes the feed's events into the store, and what they say about staff and facility to where it takes effect at once.
+#[derive(Debug)]
+pub(crate) struct FeedIntoStore {
+    store: Store,
+    staff: Arc<StaffSessions>,
+    posture: Arc<Posture>,
+    /// Called with the user id when a user is suspended (第31条).
+    forget: Forget,
+}
+
+/// Ends a user's sessions on the box's own pages.
+pub(crate) struct Forget(pub(crate) Box<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for Forget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Forget")
+    }
+}
+
+impl FeedIntoStore {
+    /// See the type.
+    #[must_use]
+    pub(crate) const fn new(
+        store: Store,
+        staff: Arc<StaffSessions>,
+        posture: Arc<Posture>,
+        forget: Forget,
+    ) -> Self {
+        Self {
+            store,
+            staff,
+            posture,
+            forget,
+        }
+    }
+
+    fn take_effect(&self, event: &wire::Event) {
+        match event {
+            wire::Event::Staff(staff) if staff.suspended => {
+                self.staff.forget_user(&staff.id);
+                (self.forget.0)(&staff.id);
+            }
+            wire::Event::Facility(facility) => self.posture.standing(facility.suspended),
+            _ => {}
+        }
+    }
+}
+
+impl FeedSink for FeedIntoStore {
+    async fn apply(&self, event: FeedEvent) -> Result<(), SinkError> {
+        self.take_effect(&event.event);
+        let caught_up = event.event == wire::Event::CaughtUp;
+        if let (Some(id), Some(change)) = (event.id, change(event.event)) {
+            let after = self.store.position().await?;
+            let event = gateway_notes::Event { id, change };
+            self.store
+                .apply(after, vec![event], posture::now().0)
+                .await?;
+        }
+        if caught_up {
+            // Resuming repeats no facility event: what the store was last told still stands.
+            self.posture.standing(self.store.status().await?.suspended);
+        }
+        Ok(())
+    }
+
+    async fn resume_from(&self) -> Result<Option<String>, SinkError> {
+        Ok(self.store.position().await?)
+    }
+
+    async fn start_again(&self) -> Result<(), SinkError> {
+        tracing::warn!(
+            event = "store-rebuilt",
+            "the city asks to start again; the store is filled anew"
+        );
+        Ok(self.store.erase().await?)
+    }
+}
+
+/// The store's words for an event of the wire; `None` for what the store does not keep.
+fn change(event: wire::Event) -> Option<Change> {
+    let personal = |text: gateway_city::Personal<String>| Personal::new(text.into_inner());
+    Some(match event {
+        wire::Event::Person(person) => Change::Person {
+            id: person.id,
+            display_name: personal(person.display_name),
+            readers: person.readers,
+            support_ended: person.support_ended,
+        },
+        wire::Event::Note(note) => Change::Note {
+            id: note.id,
+            person: note.person,
+            author: note.author,
+            author_name: personal(note.author_name),
+            role: note.role,
+            time: note.time.unix_timestamp(),
+            text: personal(note.text),
+            attachments: note
+                .attachments
+                .into_iter()
+                .map(|attachment| gateway_notes::Attachment {
+                    id: attachment.id,
+                    name: personal(attachment.name),
+                    media_type: attachment.media_type,
+                    size: attachment.size,
+                    sha256: attachment.sha256,
+                })
+                .collect(),
+            signature: note.signature,
+        },
+        wire::Event::NoteDeleted(id) => Change::NoteDeleted { id },
+        wire::Event::PersonEnded(id) => Change::PersonEnded { id },
+        wire::Event::Staff(staff) => Change::Staff {
+            id: staff.id,
+            display_name: personal(staff.display_name),
+            role: match staff.role {
+                wire::Role::Manager => gateway_notes::Role::Manager,
+                wire::Role::Staff => gateway_notes::Role::Staff,
+            },
+            suspended: staff.suspended,
+        },
+        wire::Event::Notice(notice) => Change::Notice {
+            id: notice.id,
+            title: notice.title,
+            text: notice.text,
+            members_only: notice.members_only,
+            until: notice.until.map(time::OffsetDateTime::unix_timestamp),
+        },
+        wire::Event::Facility(facility) => Change::Facility {
+            id: facility.id,
+            name: facility.name,
+            suspended: facility.suspended,
+        },
+        wire::Event::CaughtUp => Change::CaughtUp,
+        wire::Event::Hint(_) | wire::Event::Unknown(_) => return None,
+    })
+}
