@@ -286,6 +286,11 @@ pub(crate) fn post(target: &str, body: impl Into<Bytes>) -> Request {
 }
 
 impl Request {
+    pub(crate) fn host(mut self, host: &str) -> Self {
+        self.0.host = host.into();
+        self
+    }
+
     pub(crate) fn method(mut self, method: Method) -> Self {
         self.0.method = method;
         self

@@ -357,21 +357,3 @@ async fn without_a_store_the_pages_say_so_plainly() {
         .await
         .shows("読める保存した連絡はありません");
 }
-
-#[tokio::test]
-async fn a_closed_store_is_a_page_too() {
-    let (console, desk, directory) = console_with_notes().await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
-    let store = desk.0.lock().unwrap().store.clone().unwrap();
-    // Damage that shows only now.
-    let file = directory.path().join("notes.db");
-    store.status().await.unwrap();
-    std::fs::write(&file, vec![0x5a; 8192]).unwrap();
-    let _ = std::fs::remove_file(directory.path().join("notes.db-wal"));
-    let page = get(BOX, "/notes").cookie(&cookie).ask(&console).await;
-    assert!(page.status() == StatusCode::SERVICE_UNAVAILABLE || page.status() == StatusCode::OK);
-    assert_eq!(
-        get(BOX, "/").cookie(&cookie).ask(&console).await.status(),
-        StatusCode::OK
-    );
-}

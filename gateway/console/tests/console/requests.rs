@@ -3,6 +3,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway_notes::Role;
 use http::{Method, StatusCode, header};
+use proptest::prelude::*;
 
 use crate::desk::{BOX, NOTEBOOK, console, console_with_notes, get, post, signed_in};
 
@@ -221,4 +222,37 @@ async fn the_policy_names_the_very_style_sheet_of_the_page() {
         page.header(header::CONTENT_SECURITY_POLICY)
             .contains(&source)
     );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_request_gets_a_page_and_none_breaks_anything(
+        host in prop_oneof![Just(BOX.to_owned()), Just(NOTEBOOK.to_owned()), ".{0,30}"],
+        path in prop_oneof![
+            prop::sample::select(GETS.to_vec()).prop_map(str::to_owned),
+            "/notes/.{0,40}",
+            "/.well-known/renraku-gateway/.{0,20}",
+            ".{0,40}",
+        ],
+        query in prop::option::of(prop_oneof![".{0,40}", "(code|before)=.{0,40}"]),
+        method in prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "BREW"]),
+        body: Vec<u8>,
+        site in prop::sample::select(vec!["same-origin", "cross-site", "\u{e9}"]),
+        cookie in "[ -~]{0,60}",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (console, _desk) = console();
+        let target = query.map_or(path.clone(), |query| format!("{path}?{query}"));
+        let request = post(&target, body)
+            .host(&host)
+            .method(Method::from_bytes(method.as_bytes()).unwrap())
+            .header("sec-fetch-site", site)
+            .header("content-type", "multipart/form-data; boundary=b")
+            .cookie(&cookie);
+        let page = runtime.block_on(request.ask(&console));
+        prop_assert!(!page.status().is_server_error());
+        prop_assert_eq!(page.header(header::CACHE_CONTROL), "no-store");
+    }
 }
