@@ -44,9 +44,14 @@ def request(extension):
     der = subprocess.run(command, check=True, capture_output=True).stdout
     return subprocess.run(["openssl", "base64", "-A"], input=der, check=True, capture_output=True).stdout
 
-LAN = ["-addext", "subjectAltName=DNS:renraku.takahagi.localhost"]
-requests = [request([]) for _ in range(4)] + [request(LAN) for _ in range(4)]
-schemathesis.openapi.media_type("application/pkcs10", strategies.sampled_from(requests))
+plain = [request([]) for _ in range(4)]
+lan = [request(["-addext", "subjectAltName=DNS:renraku.takahagi.localhost"]) for _ in range(4)]
+schemathesis.openapi.media_type("application/pkcs10", strategies.sampled_from(plain))
+
+@schemathesis.hook
+def map_body(context, body):
+    """Below the label `lan`, names are asked for."""
+    return lan[plain.index(body)] if body in plain and "/lan/" in context.operation.path else body
 '''
 
 # A request for a certificate is well-formed or not by rules no schema can state, so there 400 is no contradiction.

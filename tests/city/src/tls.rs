@@ -197,7 +197,7 @@ async fn converse(city: &Arc<City>, acceptor: TlsAcceptor, stream: TcpStream, pe
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(128)
+        .max_concurrent_streams(256)
         .max_header_list_size(64 * 1024)
         .enable_connect_protocol();
     if let Err(error) = builder

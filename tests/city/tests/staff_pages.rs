@@ -59,7 +59,7 @@ fn without_a_certificate_the_staff_pages_are_refused_in_japanese_or_json() {
         assert_eq!(page.status, 403, "{path}");
         assert!(
             page.text().contains("電子証明書のある利用事業所")
-                && page.text().contains("お問い合わせ番号")
+                && page.text().contains("サポートコード")
         );
     }
     assert_eq!(
