@@ -3,6 +3,7 @@
 //! It does not decide what a verdict means for traffic, does not cache, does not start or configure clamd, and does not
 //! fetch databases. clamd's defaults pass what exceeds a limit, so the daemon must run it with `AlertExceedsMax yes`
 //! and `AlertEncrypted yes`.
+#![forbid(unsafe_code)]
 
 mod body;
 mod canary;

@@ -3,6 +3,7 @@
 //!
 //! It is no backup (第32条): it holds only what the feed sent, forgets what the feed takes back, and whatever it loses is
 //! fetched again. It does not speak to the city, does not know sessions, and writes no readable name, text or id to disk.
+#![forbid(unsafe_code)]
 
 mod change;
 mod database;
