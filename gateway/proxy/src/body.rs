@@ -86,7 +86,9 @@ impl Progress {
 }
 
 /// A request body on its way to the site.
+#[derive(Default)]
 pub(crate) enum Upload {
+    #[default]
     Nothing,
     Streaming(Box<Streaming>),
 }

@@ -126,9 +126,8 @@ impl Protocols {
     pub(crate) fn new(limits: &Limits) -> Self {
         let mut http1 = http1::Builder::new();
         http1
-            .timer(hyper_util::rt::TokioTimer::new())
-            // Idle time and head time are both judged by the pulse; this one only backs it up.
-            .header_read_timeout(limits.keep_alive + limits.header_read)
+            // Idle time and head time are judged by the pulse, with one timer for the connection instead of one per request.
+            .header_read_timeout(None)
             .max_headers(limits.header_count)
             .max_buf_size(limits.header_bytes.max(8 * 1024))
             .half_close(false);

@@ -13,7 +13,7 @@ use crate::{
     error::{Failure, Fault, FaultKind},
     headers,
     route::Route,
-    upstream::{Lease, Pool, Unsent, repeatable},
+    upstream::{Lease, Pool, repeatable},
 };
 
 /// Relays one request. The permit is spent: it cannot be used for another.
@@ -40,8 +40,8 @@ pub(crate) async fn forward(
     let cookie = head.headers.get(header::COOKIE).cloned();
     head.extensions.clear();
 
-    let request = Request::from_parts(head, upload);
-    let mut response = match send(pool, route, request, &progress).await {
+    let mut request = Some(Request::from_parts(head, upload));
+    let mut response = match send(pool, route, &mut request, &progress).await {
         Ok(response) => response,
         Err(fault) => {
             return Err(match progress.failure() {
@@ -57,47 +57,50 @@ pub(crate) async fn forward(
 }
 
 /// Sends the request, once more if that is safe and the site's budget allows.
+///
+/// The request stays in its place until a connection takes it, so that it is not copied from future to future.
 async fn send(
     pool: &Arc<Pool>,
     route: &Route,
-    request: Request<Upload>,
+    request: &mut Option<Request<Upload>>,
     progress: &Progress,
 ) -> Result<Response<Reply>, Fault> {
     pool.site.budget.deposit();
-    let spare = repeatable(&request);
-    let first = attempt(pool, route, request, progress).await;
-    let Unsent { request, fault } = match first {
+    let spare = request.as_ref().and_then(repeatable);
+    let fault = match attempt(pool, route, request, progress).await {
         Ok(response) => return Ok(response),
-        Err(unsent) => unsent,
+        Err(fault) => fault,
     };
     // Untouched, or harmless to repeat: then a connection that was just being closed need not concern anybody.
-    let again = match request {
-        Some(untouched) => Some(*untouched),
-        None if fault.kind.may_differ_elsewhere() && fault.proven => spare,
-        None => None,
-    };
-    match again {
-        Some(request) if pool.site.budget.withdraw() => attempt(pool, route, request, progress)
-            .await
-            .map_err(|unsent| unsent.fault),
-        _ => Err(fault),
+    if request.is_none() && fault.kind.may_differ_elsewhere() && fault.proven {
+        *request = spare;
     }
+    if request.is_none() || !fault.kind.may_differ_elsewhere() || !pool.site.budget.withdraw() {
+        return Err(fault);
+    }
+    Box::pin(attempt(pool, route, request, progress)).await
 }
 
+/// One attempt. The request is still there afterwards if not a byte of it was sent.
 async fn attempt(
     pool: &Arc<Pool>,
     route: &Route,
-    mut request: Request<Upload>,
+    request: &mut Option<Request<Upload>>,
     progress: &Progress,
-) -> Result<Response<Reply>, Unsent> {
-    let lease = pool.checkout().await.map_err(Unsent::fault)?;
-    address(&mut request, route, &lease);
-    if lease.is_http2() {
-        progress.proceed();
-    } else if request.headers().contains_key(header::EXPECT) {
-        relay_continue(&mut request, progress);
+) -> Result<Response<Reply>, Fault> {
+    let lease = match pool.at_once() {
+        Some(lease) => lease,
+        None => Box::pin(pool.checkout()).await?,
+    };
+    if let Some(request) = request {
+        address(request, route, &lease);
+        if lease.is_http2() {
+            progress.proceed();
+        } else if request.headers().contains_key(header::EXPECT) {
+            relay_continue(request, progress);
+        }
     }
-    lease.exchange(request, progress.clone(), pool).await
+    lease.exchange(request, progress, pool).await
 }
 
 /// Writes the target as the connection's protocol wants it.

@@ -22,7 +22,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio_rustls::client::TlsStream;
 
-use super::{Pool, Rehome, Unsent};
+use super::{Pool, Rehome};
 use crate::{
     body::{ReplyError, Stall, Upload},
     error::Fault,
@@ -89,18 +89,16 @@ impl H1 {
     }
 
     /// Sends the request and waits for the head of the response, at most `first_byte` after the request has been sent.
-    ///
-    /// # Errors
-    /// With the request itself when not a byte of it was sent.
     pub(crate) async fn exchange(
         mut self: Box<Self>,
-        request: Request<Upload>,
-        upload: Progress,
+        request: &mut Option<Request<Upload>>,
+        upload: &Progress,
         first_byte: Duration,
         pool: &Arc<Pool>,
-    ) -> Result<Response<H1Body>, Unsent> {
+    ) -> Result<Response<H1Body>, Fault> {
+        let outgoing = request.take().unwrap_or_default();
         let answered = {
-            let mut response = pin!(self.sender.try_send_request(request));
+            let mut response = pin!(self.sender.try_send_request(outgoing));
             let connection = &mut self.connection;
             let ended = &mut self.ended;
             let mut deadline = pin!(tokio::time::sleep(first_byte));
@@ -128,12 +126,12 @@ impl H1 {
             .await
         };
         match answered {
-            None => Err(Unsent::fault(Fault::first_byte_timeout())),
-            Some(Err(mut error)) => Err(Unsent {
-                request: error.take_message().map(Box::new),
-                fault: Fault::exchange(error.error()),
-            }),
-            Some(Ok(response)) => Ok(self.answered(response, &upload, pool)),
+            None => Err(Fault::first_byte_timeout()),
+            Some(Err(mut error)) => {
+                *request = error.take_message();
+                Err(Fault::exchange(error.error()))
+            }
+            Some(Ok(response)) => Ok(self.answered(response, upload, pool)),
         }
     }
 

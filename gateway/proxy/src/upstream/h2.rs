@@ -21,7 +21,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio_rustls::client::TlsStream;
 
-use super::{Rehome, Unsent};
+use super::Rehome;
 use crate::{
     Limits,
     body::{Progress, ReplyError, Stall, Upload},
@@ -113,28 +113,29 @@ impl H2 {
     /// Sends the request and waits for the head of the response.
     pub(crate) async fn exchange(
         self: Arc<Self>,
-        request: Request<Upload>,
-        upload: Progress,
+        request: &mut Option<Request<Upload>>,
+        upload: &Progress,
         limits: &Limits,
-    ) -> Result<Response<H2Body>, Unsent> {
+    ) -> Result<Response<H2Body>, Fault> {
+        let outgoing = request.take().unwrap_or_default();
         let mut sender = self.sender.clone();
         let stream = Stream::new(self);
-        let mut answer = std::pin::pin!(sender.try_send_request(request));
+        let mut answer = std::pin::pin!(sender.try_send_request(outgoing));
         let answer = loop {
             match tokio::time::timeout(limits.first_byte, answer.as_mut()).await {
                 Ok(answer) => break answer,
                 Err(_) if upload.is_finished() => {
-                    return Err(Unsent::fault(Fault::first_byte_timeout()));
+                    return Err(Fault::first_byte_timeout());
                 }
                 // Still sending: the upload has its own clock.
                 Err(_) => {}
             }
         };
         match answer {
-            Err(mut error) => Err(Unsent {
-                request: error.take_message().map(Box::new),
-                fault: Fault::exchange(error.error()),
-            }),
+            Err(mut error) => {
+                *request = error.take_message();
+                Err(Fault::exchange(error.error()))
+            }
             Ok(response) => {
                 stream.0.served.store(true, Ordering::Relaxed);
                 Ok(response.map(|body| H2Body {

@@ -53,6 +53,7 @@ pub(crate) struct Upstreams {
     pub(crate) dialler: Dialler,
     roots: Arc<RootCertStore>,
     generations: AtomicU64,
+    current: AtomicU64,
     signatures: Arc<AtomicU64>,
 }
 
@@ -93,6 +94,7 @@ impl Upstreams {
             dialler,
             roots,
             generations: AtomicU64::new(1),
+            current: AtomicU64::new(0),
             signatures,
         };
         Ok((upstreams, thread))
@@ -108,10 +110,16 @@ impl Upstreams {
             Arc::clone(&self.signatures),
         )?;
         self.credentials.store(Arc::new(credentials));
+        self.current.store(generation, Ordering::Release);
         for site in &self.sites {
             site.breaker.succeeded();
         }
         Ok(())
+    }
+
+    /// The generation of the identity in force. Read for every request, and so without touching the identity itself.
+    pub(crate) fn generation(&self) -> u64 {
+        self.current.load(Ordering::Acquire)
     }
 
     /// Signatures the facility key has made since the start.
@@ -124,23 +132,6 @@ impl Upstreams {
 pub(crate) enum Lease {
     H1(Box<H1>),
     H2(Arc<H2>),
-}
-
-/// A request that got no response.
-pub(crate) struct Unsent {
-    /// The request, when not a byte of it was sent.
-    pub(crate) request: Option<Box<Request<Upload>>>,
-    /// Why.
-    pub(crate) fault: Fault,
-}
-
-impl Unsent {
-    pub(crate) const fn fault(fault: Fault) -> Self {
-        Self {
-            request: None,
-            fault,
-        }
-    }
 }
 
 impl Lease {
@@ -157,12 +148,15 @@ impl Lease {
     }
 
     /// Sends a request and waits for the head of the response.
+    ///
+    /// # Errors
+    /// Leaves the request where it was when not a byte of it was sent.
     pub(crate) async fn exchange(
         self,
-        request: Request<Upload>,
-        upload: Progress,
+        request: &mut Option<Request<Upload>>,
+        upload: &Progress,
         pool: &Arc<Pool>,
-    ) -> Result<Response<Reply>, Unsent> {
+    ) -> Result<Response<Reply>, Fault> {
         let proven = self.is_proven();
         let limits = pool.limits();
         let answered = match self {
@@ -175,9 +169,9 @@ impl Lease {
                 .await
                 .map(|response| response.map(Reply::h2)),
         };
-        answered.map_err(|mut unsent| {
-            unsent.fault.proven = proven;
-            unsent
+        answered.map_err(|mut fault| {
+            fault.proven = proven;
+            fault
         })
     }
 }

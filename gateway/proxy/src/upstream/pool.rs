@@ -65,7 +65,12 @@ impl Pool {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection to send one request on.
+    /// A connection that is there and free.
+    pub(crate) fn at_once(&self) -> Option<Lease> {
+        self.take(&mut self.inner())
+    }
+
+    /// A connection to send one request on, as soon as there is one.
     pub(crate) async fn checkout(self: &Arc<Self>) -> Result<Lease, Fault> {
         let waiting = {
             let mut inner = self.inner();
@@ -107,11 +112,14 @@ impl Pool {
     }
 
     fn take(&self, inner: &mut Inner) -> Option<Lease> {
-        let generation = self.upstreams.credentials.load().generation;
+        let now = Instant::now();
+        let generation = self.upstreams.generation();
         if !inner.shared.is_empty() {
             let age = self.limits().upstream_age;
             inner.shared.retain(|h2| {
-                h2.is_usable() && h2.generation == generation && h2.born.elapsed() < age
+                h2.is_usable()
+                    && h2.generation == generation
+                    && now.saturating_duration_since(h2.born) < age
             });
             let best = inner.shared.iter().min_by_key(|h2| h2.load());
             // With no further connection allowed, the HTTP/2 layer queues what the site has no room for.
@@ -123,24 +131,24 @@ impl Pool {
         // The waker of this task is not wanted here: whoever uses the connection polls it again.
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while let Some(mut h1) = inner.idle.pop() {
-            if self.is_fresh(&h1, generation) && h1.is_usable(&mut cx) {
+            if self.is_fresh(&h1, generation, now) && h1.is_usable(&mut cx) {
                 return Some(Lease::H1(h1));
             }
         }
         None
     }
 
-    fn is_fresh(&self, h1: &H1, generation: u64) -> bool {
+    fn is_fresh(&self, h1: &H1, generation: u64, now: Instant) -> bool {
         h1.generation == generation
-            && h1.idle_since.elapsed() < self.limits().upstream_idle
-            && h1.born.elapsed() < self.limits().upstream_age
+            && now.saturating_duration_since(h1.idle_since) < self.limits().upstream_idle
+            && now.saturating_duration_since(h1.born) < self.limits().upstream_age
     }
 
     /// Takes a connection back after a complete response.
     pub(crate) fn give_back(self: &Arc<Self>, mut h1: Box<H1>) {
-        h1.idle_since = Instant::now();
-        let generation = self.upstreams.credentials.load().generation;
-        if h1.generation != generation || h1.born.elapsed() >= self.limits().upstream_age {
+        let now = Instant::now();
+        h1.idle_since = now;
+        if !self.is_fresh(&h1, self.upstreams.generation(), now) {
             return;
         }
         let mut inner = self.inner();
@@ -279,12 +287,13 @@ impl Pool {
 
     /// Closes what has been idle or alive for too long, or was closed by the site.
     pub(crate) fn tidy(self: &Arc<Self>) {
-        let generation = self.upstreams.credentials.load().generation;
+        let generation = self.upstreams.generation();
+        let now = Instant::now();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut inner = self.inner();
         inner
             .idle
-            .retain_mut(|h1| self.is_fresh(h1, generation) && h1.is_usable(&mut cx));
+            .retain_mut(|h1| self.is_fresh(h1, generation, now) && h1.is_usable(&mut cx));
         let age = self.limits().upstream_age;
         inner
             .shared
