@@ -45,7 +45,7 @@ pub(crate) fn make(
     let names: Vec<String> = names
         .iter()
         .cloned()
-        .chain(sockets::own_addresses())
+        .chain(sockets::own_addresses().iter().map(ToString::to_string))
         .collect();
     let mut params = CertificateParams::new(names)?;
     params

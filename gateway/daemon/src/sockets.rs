@@ -3,7 +3,7 @@
 //! Nothing is accepted here; the proxy does that.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -90,20 +90,28 @@ fn bind(address: SocketAddr) -> Result<TcpListener, SocketError> {
     listen().map_err(|error| SocketError::Bind(address, error))
 }
 
-/// The addresses of this machine, as a browser writes them in an address bar: before names work, a manager types one.
+/// The addresses of this machine: before names work, a manager types one of them.
 #[must_use]
-pub(crate) fn own_addresses() -> Vec<String> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
     let addresses = interfaces.filter_map(|interface| {
         let address = interface.address?;
         if let Some(v4) = address.as_sockaddr_in() {
-            return Some(v4.ip().to_string());
+            return Some(IpAddr::V4(v4.ip()));
         }
         let v6 = address.as_sockaddr_in6()?.ip();
         // Link-local addresses need a zone, which no browser takes in an address bar.
-        (!v6.is_unicast_link_local()).then(|| v6.to_string())
+        (!v6.is_unicast_link_local()).then_some(IpAddr::V6(v6))
     });
     addresses.collect()
+}
+
+/// An address as it stands in an authority (RFC 3986 §3.2.2).
+pub(crate) fn as_host(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
 }
 
 #[cfg(test)]
@@ -121,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_loopback_address_is_one_of_our_own() {
-        assert!(own_addresses().contains(&"127.0.0.1".to_owned()));
+        assert!(own_addresses().contains(&IpAddr::from([127, 0, 0, 1])));
     }
 
     #[test]

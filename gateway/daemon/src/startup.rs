@@ -235,7 +235,7 @@ fn data_path(
         console_hosts: names
             .iter()
             .cloned()
-            .chain(sockets::own_addresses())
+            .chain(sockets::own_addresses().into_iter().map(sockets::as_host))
             .collect(),
         roots,
         workers,
