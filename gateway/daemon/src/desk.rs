@@ -266,7 +266,7 @@ fn certificate(line: CertificateStatus) -> Option<gateway_console::Certificate> 
     } = line;
     let identity = identity?;
     Some(gateway_console::Certificate {
-        label: label.as_str().to_owned(),
+        label: label_ja(&label),
         state: fault.map_or_else(|| state.label_ja().to_owned(), |fault| fault.sentence_ja()),
         usable: state.is_usable() && !matches!(state, State::Expired),
         holder: identity.facility_name,
@@ -280,6 +280,15 @@ fn certificate(line: CertificateStatus) -> Option<gateway_console::Certificate> 
         not_after: Timestamp(identity.not_after.unix_timestamp()),
         warning: warning.map(|warning| warning.sentence_ja()),
     })
+}
+
+/// A certificate's name on this box, for people.
+fn label_ja(label: &Label) -> String {
+    match label.as_str().strip_prefix("additional-") {
+        Some(number) => format!("追加の証明書（{number}枚目）"),
+        None if *label == Label::main() => "1枚目".to_owned(),
+        None => label.as_str().to_owned(),
+    }
 }
 
 /// The line and the city, as far as the feed shows them: an answer of any kind means that the line works.

@@ -38,6 +38,9 @@ use crate::{measure, setup_certificate, sockets};
 /// How long readiness waits for the TPM; without it the box comes up with its pages and the portal only.
 const TPM_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often old notes are dropped and the facility's standing is confirmed.
+const UPKEEP: Duration = Duration::from_secs(600);
+
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartupError {
@@ -399,7 +402,22 @@ impl Feed {
                 }
             }
         };
-        tokio::join!(follower.run(), passing_on, acting);
+        tokio::join!(follower.run(), passing_on, acting, self.keep_up(&store));
+    }
+
+    /// What a quiet feed does not do: a connection that stands is the city's word that nothing has changed, and notes
+    /// grow too old without any event.
+    async fn keep_up(&self, store: &Store) {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            if let Err(error) = store.tidy(posture::now().0).await {
+                tracing::error!(event = "store", error = %chain(&error), "old notes could not be dropped");
+            }
+            let level = matches!(*self.state.borrow(), FeedState::CaughtUp { .. });
+            if level && let Ok(status) = store.status().await {
+                self.posture.standing(status.suspended);
+            }
+        }
     }
 
     async fn act(&self, state: &FeedState) {
