@@ -199,7 +199,7 @@ impl Provisioner {
             match answer {
                 Answer::Unauthorized => return Err(self.wrong_once_more(label).await),
                 Answer::Certificates(received) => {
-                    let checked = self.check(label, received, candidates, key)?;
+                    let checked = self.check(received, candidates, key)?;
                     return Ok(Asked::Certificate(Box::new(checked)));
                 }
                 Answer::Wait(wait) => {
@@ -234,7 +234,6 @@ impl Provisioner {
 
     pub(crate) fn check(
         &self,
-        label: &Label,
         received: Vec<CertificateDer<'static>>,
         candidates: Vec<CertificateDer<'static>>,
         key: &KeyBlob,
@@ -253,7 +252,7 @@ impl Provisioner {
             .facility_id
             .as_deref()
             .ok_or(Failure::CertificateForOtherFacility)?;
-        desk.refuse_other_facility(label, facility_id)?;
+        desk.refuse_other_facility(facility_id)?;
         Ok(checked)
     }
 

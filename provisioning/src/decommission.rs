@@ -277,10 +277,12 @@ impl Desk {
     }
 
     fn clear_and_erase(&self, mut marker: Marker) -> Result<DecommissionRecord, ProvisioningError> {
-        let tpm = self
-            .vault
-            .health()
-            .map_or_else(|_| "TPM 2.0".to_owned(), |health| health.manufacturer);
+        let tpm = match self.vault.health() {
+            Ok(health) => health.manufacturer,
+            // Cleared already; it does not say whose make it is then.
+            Err(error) if error.is_permanent() => "TPM 2.0".to_owned(),
+            Err(error) => return Err(error.into()),
+        };
         let labels = Folder::labels(&self.root())?;
         let keys: Vec<KeyBlob> = labels
             .iter()

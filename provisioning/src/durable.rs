@@ -13,6 +13,9 @@ const MAX_FILE: u64 = 1024 * 1024;
 /// Creates a directory and its parents, for the owner only.
 ///
 /// # Errors
+/// When the disk refuses.
+///
+/// # Errors
 /// The system call that failed.
 pub fn create_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -21,6 +24,9 @@ pub fn create_directory(path: &Path) -> io::Result<()> {
 
 /// Replaces the content of `path`. When this returns, the new content survives a power cut; when the power is cut
 /// before, the old content is still there.
+///
+/// # Errors
+/// When the disk refuses or is full; the old content is then still there.
 ///
 /// # Errors
 /// The first system call that failed.
@@ -45,6 +51,9 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 /// The content of `path`, or `None` when there is no such file.
 ///
 /// # Errors
+/// When it cannot be read or is longer than 1 MiB.
+///
+/// # Errors
 /// The system call that failed; a file that is too long is refused.
 pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
@@ -63,7 +72,10 @@ pub fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Overwrites and removes `path`; true when there was something to remove.
 ///
 /// Overwriting is best effort only (flash keeps old blocks); what really makes a wrapped key useless is the TPM.
-pub(crate) fn erase(path: &Path) -> io::Result<bool> {
+///
+/// # Errors
+/// When the disk refuses.
+pub fn erase(path: &Path) -> io::Result<bool> {
     let mut file = match OpenOptions::new().write(true).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),

@@ -112,7 +112,7 @@ impl Provisioner {
                     .facility_id
                     .as_deref()
                     .ok_or(Failure::CertificateForOtherFacility)?;
-                desk.refuse_other_facility(&of, facility_id)?;
+                desk.refuse_other_facility(facility_id)?;
                 let key = desk.vault.import(key)?;
                 if key.spki_der() != facts.spki_der {
                     return Err(Failure::ImportUnsuitable.into());

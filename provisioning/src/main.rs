@@ -120,6 +120,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let arguments = Arguments::parse();
+    command::quieten_the_tpm_library();
     command::start_logging();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()

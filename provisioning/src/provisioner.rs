@@ -432,17 +432,11 @@ impl Desk {
             .update(|journal| journal.trouble = Some(trouble))
     }
 
-    /// A box belongs to one facility (Art. 4): every certificate on it must name the same.
-    pub(crate) fn refuse_other_facility(
-        &self,
-        label: &Label,
-        facility_id: &str,
-    ) -> Result<(), ProvisioningError> {
-        for other in Folder::labels(&self.root())? {
-            if other == *label {
-                continue;
-            }
-            if let Ok(Some(held)) = self.folder(&other).and_then(|folder| folder.active())
+    /// A box belongs to one facility (Art. 4): every certificate on it must name the same, one that has come to its end
+    /// included. A box changes hands by decommissioning only, since it may hold notes of the facility before.
+    pub(crate) fn refuse_other_facility(&self, facility_id: &str) -> Result<(), ProvisioningError> {
+        for label in Folder::labels(&self.root())? {
+            if let Ok(Some(held)) = self.folder(&label).and_then(|folder| folder.active())
                 && held.facts.facility_id.as_deref() != Some(facility_id)
             {
                 return Err(Failure::CertificateForOtherFacility.into());
@@ -451,7 +445,7 @@ impl Desk {
         Ok(())
     }
 
-    /// Removes the ".new" files and the like that nobody names any more. Only directories are ever made here.
+    /// The directory of all certificates.
     pub(crate) fn ensure_root(&self) -> Result<(), ProvisioningError> {
         durable::create_directory(&self.root()).map_err(ProvisioningError::disk)
     }

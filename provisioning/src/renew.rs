@@ -184,7 +184,7 @@ impl Provisioner {
             }
             Answer::Unauthorized => return Err(Failure::CertificateRefused.into()),
         };
-        let checked = self.check(label, received, candidates, &key)?;
+        let checked = self.check(received, candidates, &key)?;
         // "The subject field and subjectAltName extension MUST be identical" (§4.2.2).
         if checked.facts.facility_id != old.facts.facility_id {
             return Err(Failure::CertificateForOtherFacility.into());

@@ -3,10 +3,12 @@
 
 mod stage;
 
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use gateway_provisioning::{Failure, Label, Outcome, Renewal, State, Step, quietly};
 use stage::{Stage, enrol, state};
@@ -116,53 +118,65 @@ fn pending_key(stage: &Stage) -> Option<String> {
     }
 }
 
+fn start_enrolment(config: &Path, letter: &stage::Letter) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_gateway-provision"))
+        .arg("--config")
+        .arg(config)
+        .args(["enrol", "--stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    writeln!(stdin, "{}\n{}", letter.number, letter.code).expect("it reads");
+    child
+}
+
 #[tokio::test]
 async fn killed_at_moments_nobody_chose_the_ceremony_still_completes() {
+    const MOMENTS: u32 = 40;
     let stage = Stage::start();
     let config = stage.config_file();
-    let letter = stage.letter();
-    let mut kills = 0;
-    // Each attempt lives a little longer than the last, so that the kills sweep over the whole ceremony.
-    for attempt in 0..40_u64 {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_gateway-provision"))
-            .args(["--config", config.to_str().unwrap(), "enrol", "--stdin"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        {
-            use std::io::Write as _;
-            let mut stdin = child.stdin.take().unwrap();
-            writeln!(stdin, "{}\n{}", letter.number, letter.code).unwrap();
-        }
-        tokio::time::sleep(Duration::from_millis(10 + attempt * 17)).await;
+    let begun = Instant::now();
+    assert!(
+        start_enrolment(&config, &stage.letter())
+            .wait()
+            .unwrap()
+            .success()
+    );
+    let whole = begun.elapsed();
+    let mut found_states = Vec::new();
+    for moment in 0..MOMENTS {
+        std::fs::remove_dir_all(stage.state_dir().join("provisioning")).unwrap();
+        let letter = stage.letter();
+        let mut child = start_enrolment(&config, &letter);
+        tokio::time::sleep(whole * moment / MOMENTS).await;
+        // It may have been quicker this time.
         let _ = child.kill();
-        if child.wait().unwrap().signal() == Some(nix::libc::SIGKILL) {
-            kills += 1;
-        }
+        let _ = child.wait().unwrap();
+        let provisioner = stage.provisioner();
+        let found = state(&provisioner).await;
+        let outcome = match found {
+            State::Provisioned => Ok(Outcome::Provisioned),
+            _ if found.resumes_by_itself() => provisioner
+                .resume(&Label::main(), &quietly)
+                .await
+                .map_err(|error| stage::explained(&error)),
+            _ => enrol(&provisioner, &letter).await,
+        };
+        assert!(
+            matches!(outcome, Ok(Outcome::Provisioned)),
+            "at moment {moment}: {found:?}: {outcome:?}"
+        );
+        found_states.push(found);
     }
-    println!("{kills} of 40 attempts were killed before they ended");
-    assert!(kills >= 5, "the kills hit a running ceremony");
-    let provisioner = stage.provisioner();
-    match state(&provisioner).await {
-        State::Provisioned => {}
-        found if found.resumes_by_itself() => {
-            let outcome = provisioner.resume(&Label::main(), &quietly).await;
-            assert!(
-                matches!(outcome, Ok(Outcome::Provisioned)),
-                "{found:?}: {outcome:?}"
-            );
-        }
-        found => {
-            let outcome = enrol(&provisioner, &letter).await;
-            assert!(
-                matches!(outcome, Ok(Outcome::Provisioned)),
-                "{found:?}: {outcome:?}"
-            );
-        }
-    }
-    assert_eq!(provisioner.identities().await.unwrap().len(), 1);
+    found_states.dedup();
+    println!("{whole:?} in {MOMENTS} moments found {found_states:?}");
+    assert!(
+        found_states.len() > 2,
+        "the kills hit different states: {found_states:?}"
+    );
 }
 
 #[tokio::test]

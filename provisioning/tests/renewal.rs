@@ -206,3 +206,26 @@ async fn the_lan_certificate_follows_the_configured_names() {
         "only once"
     );
 }
+
+#[tokio::test]
+async fn a_box_changes_hands_by_decommissioning_only() {
+    let stage = Stage::start();
+    let provisioner = stage.provisioner();
+    enrol(&provisioner, &stage.letter()).await.unwrap();
+    let identity = provisioner.identities().await.unwrap().remove(0);
+    stage
+        .city
+        .control("revoke", &json!({ "serial": identity.serial }))
+        .unwrap();
+    provisioner.note_revoked(&identity).await.unwrap();
+    assert_eq!(state(&provisioner).await, State::Revoked);
+    let foreign = stage.letter_with(json!({ "facility": "tkh-1002" }));
+    assert_eq!(
+        enrol(&provisioner, &foreign).await.unwrap_err(),
+        Failure::CertificateForOtherFacility
+    );
+    assert!(matches!(
+        enrol(&provisioner, &stage.letter()).await,
+        Ok(Outcome::Provisioned)
+    ));
+}

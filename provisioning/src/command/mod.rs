@@ -2,6 +2,7 @@
 
 mod prompt;
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,6 +24,23 @@ const CONFIRMATIONS: [&str; 2] = ["消去する", "ERASE"];
 pub(crate) fn forbid_core_dumps() -> nix::Result<()> {
     nix::sys::prctl::set_dumpable(false)?;
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)
+}
+
+/// The TPM library prints its own messages over ours, and takes its orders from the environment only, which a running
+/// process cannot change safely: so this program starts itself again with them, before it has read anything.
+pub(crate) fn quieten_the_tpm_library() {
+    const ORDERS: &str = "TSS2_LOG";
+    if std::env::var_os(ORDERS).is_some() {
+        return;
+    }
+    let mut arguments = std::env::args_os();
+    let mut again = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    // Only returns when it did not work, and then the messages do no harm.
+    let error = again.args(arguments).env(ORDERS, "all+NONE").exec();
+    tracing::debug!(%error, "could not start again");
 }
 
 /// Technical messages go to standard error when the environment variable `RENRAKU_LOG` asks for them.
