@@ -87,7 +87,7 @@ fn a_manual_demo_waits_at_the_setup_page() {
     let demo = Demo::start(&["--manual"]);
     assert_eq!(demo.json["provisioned"], false);
     let page = demo.fetch("console_url");
-    assert!(page.contains("電子証明書取得用番号"), "{page}");
+    assert!(page.contains("初期設定を始める"), "{page}");
 }
 
 #[test]

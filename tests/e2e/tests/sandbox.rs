@@ -31,9 +31,19 @@ fn every_system_call_of_gatewayd_is_one_that_its_unit_allows() {
         );
     }
     let allowed = allowed_by_the_unit();
-    let refused: Vec<&String> = used.difference(&allowed).collect();
+    // SQLite gives its files to the directory's owner when it runs as root; the unit's user is not root.
+    let only_as_root = |call: &&String| nix::unistd::geteuid().is_root() && *call == "fchown";
+    let refused: Vec<&String> = used
+        .difference(&allowed)
+        .filter(|call| !only_as_root(call))
+        .collect();
     assert!(refused.is_empty(), "the unit would refuse {refused:?}");
 
+    let unit = unit();
+    let families = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("RestrictAddressFamilies="))
+        .unwrap();
     for line in trace.lines() {
         if let Some(family) = line
             .split("socket(")
@@ -41,7 +51,7 @@ fn every_system_call_of_gatewayd_is_one_that_its_unit_allows() {
             .and_then(|rest| rest.split(',').next())
         {
             assert!(
-                ["AF_INET", "AF_INET6", "AF_UNIX"].contains(&family),
+                families.split_whitespace().any(|allowed| allowed == family),
                 "RestrictAddressFamilies= would refuse {line}"
             );
         }
@@ -57,6 +67,10 @@ fn every_system_call_of_gatewayd_is_one_that_its_unit_allows() {
             "NoExecPaths= would refuse {line}"
         );
     }
+}
+
+fn unit() -> String {
+    fs::read_to_string(workspace().join("systemd/gatewayd.service")).unwrap()
 }
 
 /// Starts, provisions, uses and ends a facility; answers with strace's lines.
@@ -116,7 +130,7 @@ fn system_call(line: &str) -> Option<&str> {
 /// Reads the unit's SystemCallFilter= lines the way systemd.exec(5) says: the first makes it a list of what is allowed
 /// (and `@default` always is); `~` takes away again.
 fn allowed_by_the_unit() -> BTreeSet<String> {
-    let unit = fs::read_to_string(workspace().join("systemd/gatewayd.service")).unwrap();
+    let unit = unit();
     let mut allowed = group("@default");
     for line in unit
         .lines()

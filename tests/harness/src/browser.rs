@@ -44,7 +44,7 @@ impl Browser {
         )
         .arg(format!("--port={port}"))
         .env("HOME", home.path())
-        .env("LANG", "ja_JP.UTF-8")
+        .env("LANG", "C.UTF-8")
         .env_remove("XDG_DATA_HOME")
         .env_remove("XDG_CONFIG_HOME")
         .env_remove("XDG_CACHE_HOME")
