@@ -88,7 +88,7 @@ pub(crate) fn text(facility: &Facility, json: &Value, manual: bool) -> String {
         let field = |key: &str| user[key].as_str().unwrap_or_default();
         let _ = writeln!(
             page,
-            "     {}  {:<10} {:<16} {} ({})",
+            "     {}  {:<13} {:<18} {} ({})",
             field("facility"),
             field("user_id"),
             field("password"),
@@ -123,8 +123,14 @@ fn browser_line(facility: &Facility, url: &str, ca: &str) -> String {
     if browser::trust(&home, &facility.city.ca_file()).is_ok() {
         return format!(
             "   1. Open a browser that trusts this city only.  この市だけを信頼するブラウザを開く。
-        HOME={home} chromium --user-data-dir={home}/profile {url}",
-            home = home.display()
+        HOME={home} chromium {sandbox}--user-data-dir={home}/profile {url}",
+            home = home.display(),
+            // Chromium refuses to use its sandbox as root.
+            sandbox = if nix::unistd::geteuid().is_root() {
+                "--no-sandbox "
+            } else {
+                ""
+            },
         );
     }
     format!(
