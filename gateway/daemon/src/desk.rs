@@ -143,6 +143,8 @@ async fn ceremony(
 ) -> Result<Outcome, ProvisioningError> {
     // A new number from the city, typed at the box, is the manager's decision to set a cleared or exchanged TPM up anew.
     LateVault::open_for_new_certificate(vault).await?;
+    // What the TPM of before held is noted as lost, so that its label is free.
+    provisioner.check_keys().await?;
     let progress = |step: Step| {
         run.step(step);
         ControlFlow::Continue(())

@@ -58,7 +58,6 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tss-esapi", &["gateway-tpm"]),
     ("rusqlite", &["gateway-notes", "reference-city"]),
     ("axum", &["reference-city"]),
-    ("axum-extra", &["reference-city"]),
     ("systemd-journal-logger", &["gateway-daemon"]),
     ("sd-notify", &["gateway-daemon"]),
 ];

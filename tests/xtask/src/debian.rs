@@ -77,9 +77,10 @@ const NEEDS: &[Need] = &[
     need(&["python3-venv"], &[Test]),
     need(&["systemd"], &[Test]),
     need(&["strace"], &[Test]),
-    // Peers and load of the bench.
-    need(&["nginx-light"], &[Test, Bench]),
-    need(&["haproxy"], &[Bench]),
+    need(&["nginx-light"], &[Test]),
+    // The bench: a Debian 13 tree for its peers, and the load.
+    need(&["mmdebstrap"], &[Bench]),
+    need(&["python3"], &[Bench]),
     need(&["wrk"], &[Bench]),
 ];
 

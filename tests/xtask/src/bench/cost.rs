@@ -6,12 +6,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::lab::{HOST, Subject};
 use super::load::Sample;
-use super::subject::{HOST, Subject};
 
 /// CPU time in nanoseconds that all threads of these processes have run so far (`/proc/<pid>/task/*/schedstat`, first field).
 pub(crate) fn cpu_nanoseconds(pids: &[i32]) -> u64 {
-    let tasks = pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok()).flatten().flatten();
+    let tasks = pids
+        .iter()
+        .filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok())
+        .flatten()
+        .flatten();
     tasks
         .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
         .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
@@ -23,7 +27,15 @@ pub(crate) fn pss_kib(pids: &[i32]) -> u64 {
     pids.iter()
         .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok())
         .filter_map(|text| {
-            text.lines().find_map(|line| line.strip_prefix("Pss:")?.trim().trim_end_matches(" kB").trim().parse().ok())
+            text.lines()
+                .find_map(|line| {
+                    line.strip_prefix("Pss:")?
+                        .trim()
+                        .trim_end_matches(" kB")
+                        .trim()
+                        .parse()
+                        .ok()
+                })
                 .map(|kib: u64| kib)
         })
         .sum()
@@ -31,7 +43,10 @@ pub(crate) fn pss_kib(pids: &[i32]) -> u64 {
 
 /// Runs a load and charges the server's CPU time to its requests. A short unmeasured load comes first, so that
 /// connections, caches and branch predictors are warm.
-pub(crate) fn under(subject: &Subject, load: impl Fn() -> Result<Sample, String>) -> Result<Sample, String> {
+pub(crate) fn under(
+    subject: &Subject,
+    load: impl Fn() -> Result<Sample, String>,
+) -> Result<Sample, String> {
     let pids = subject.pids();
     let before = cpu_nanoseconds(&pids);
     let mut sample = load()?;
@@ -40,7 +55,10 @@ pub(crate) fn under(subject: &Subject, load: impl Fn() -> Result<Sample, String>
         return Err(format!("{}: no request was answered", subject.name));
     }
     if sample.errors > 0 {
-        return Err(format!("{}: {} requests failed", subject.name, sample.errors));
+        return Err(format!(
+            "{}: {} requests failed",
+            subject.name, sample.errors
+        ));
     }
     sample.cpu_us = spent as f64 / 1000.0 / sample.requests as f64;
     Ok(sample)
@@ -52,14 +70,21 @@ pub(crate) fn idle(subject: &Subject, client: &Path, count: usize) -> Result<Sam
     let before = pss_kib(&pids);
     let mut child = Command::new("python3")
         .arg(client)
-        .args(["127.0.0.1", &subject.port.to_string(), HOST, &count.to_string()])
+        .args([
+            "127.0.0.1",
+            &subject.port.to_string(),
+            HOST,
+            &count.to_string(),
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("python3: {error}"))?;
     let mut line = String::new();
     if let Some(out) = child.stdout.take() {
-        BufReader::new(out).read_line(&mut line).map_err(|error| error.to_string())?;
+        BufReader::new(out)
+            .read_line(&mut line)
+            .map_err(|error| error.to_string())?;
     }
     std::thread::sleep(Duration::from_secs(2));
     let after = pss_kib(&pids);
@@ -68,8 +93,17 @@ pub(crate) fn idle(subject: &Subject, client: &Path, count: usize) -> Result<Sam
     }
     child.wait().map_err(|error| error.to_string())?;
     if line.trim() != count.to_string() {
-        return Err(format!("{}: only {} of {count} connections were opened", subject.name, line.trim()));
+        return Err(format!(
+            "{}: only {} of {count} connections were opened",
+            subject.name,
+            line.trim()
+        ));
     }
     let kib = (after.saturating_sub(before)) as f64 / count as f64;
-    Ok(Sample { requests: count as u64, memory_kib: Some(kib), base_kib: Some(before as f64), ..Sample::default() })
+    Ok(Sample {
+        requests: count as u64,
+        memory_kib: Some(kib),
+        base_kib: Some(before as f64),
+        ..Sample::default()
+    })
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use super::lab::HOST;
+
 /// One measurement of one server.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Sample {
@@ -25,7 +27,11 @@ pub(crate) struct Sample {
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.memory_kib {
-            Some(kib) => write!(f, "{kib:.1} KiB per connection, base {:.0} KiB", self.base_kib.unwrap_or_default()),
+            Some(kib) => write!(
+                f,
+                "{kib:.1} KiB per connection, base {:.0} KiB",
+                self.base_kib.unwrap_or_default()
+            ),
             None => write!(
                 f,
                 "{:.1} CPU-µs/request, {:.0}/s, p50 {:.0} µs, p99 {:.0} µs",
@@ -36,13 +42,28 @@ impl fmt::Display for Sample {
 }
 
 /// wrk with one thread; `close` makes every request open (and handshake) its own connection.
-pub(crate) fn wrk(url: &str, connections: u32, time: Duration, close: bool) -> Result<Sample, String> {
+pub(crate) fn wrk(
+    port: u16,
+    path: &str,
+    connections: u32,
+    time: Duration,
+    close: bool,
+) -> Result<Sample, String> {
     let mut command = pinned("wrk");
-    command.args(["-t1", &format!("-c{connections}"), &format!("-d{}s", time.as_secs()), "--latency", "--timeout", "10s"]);
+    command.args([
+        "-t1",
+        &format!("-c{connections}"),
+        &format!("-d{}s", time.as_secs()),
+        "--latency",
+        "--timeout",
+        "10s",
+    ]);
     if close {
         command.args(["-H", "Connection: close"]);
     }
-    let text = output(command.arg(url))?;
+    // Neither load generator knows that every *.localhost is this machine (RFC 6761 §6.3).
+    command.args(["-H", &format!("Host: {HOST}:{port}")]);
+    let text = output(command.arg(format!("https://127.0.0.1:{port}{path}")))?;
     parse_wrk(&text).ok_or_else(|| format!("wrk said:\n{text}"))
 }
 
@@ -55,8 +76,21 @@ fn parse_wrk(text: &str) -> Option<Sample> {
             ["99%", value] => sample.p99_us = microseconds(value)?,
             [count, "requests", "in", ..] => sample.requests = count.parse().ok()?,
             ["Requests/sec:", value] => sample.per_second = value.parse().ok()?,
-            ["Non-2xx", "or", "3xx", "responses:", count] => sample.errors += count.parse::<u64>().ok()?,
-            ["Socket", "errors:", "connect", a, "read", b, "write", c, "timeout", d] => {
+            ["Non-2xx", "or", "3xx", "responses:", count] => {
+                sample.errors += count.parse::<u64>().ok()?
+            }
+            [
+                "Socket",
+                "errors:",
+                "connect",
+                a,
+                "read",
+                b,
+                "write",
+                c,
+                "timeout",
+                d,
+            ] => {
                 for count in [a, b, c, d] {
                     sample.errors += count.trim_end_matches(',').parse::<u64>().ok()?;
                 }
@@ -68,15 +102,30 @@ fn parse_wrk(text: &str) -> Option<Sample> {
 }
 
 /// h2load: `clients` connections with `streams` requests in flight on each.
-pub(crate) fn h2load(url: &str, clients: u32, streams: u32, time: Duration) -> Result<Sample, String> {
+pub(crate) fn h2load(
+    port: u16,
+    path: &str,
+    clients: u32,
+    streams: u32,
+    time: Duration,
+) -> Result<Sample, String> {
     let log = std::env::temp_dir().join(format!("h2load-{}.log", std::process::id()));
     let _ = std::fs::remove_file(&log);
     let mut command = pinned("h2load");
     command
-        .args([format!("-c{clients}"), format!("-m{streams}"), "-t1".to_owned()])
-        .args(["-D".to_owned(), time.as_secs().to_string(), "--warm-up-time=1".to_owned()])
+        .args([
+            format!("-c{clients}"),
+            format!("-m{streams}"),
+            "-t1".to_owned(),
+        ])
+        .args([
+            "-D".to_owned(),
+            time.as_secs().to_string(),
+            "--warm-up-time=1".to_owned(),
+        ])
         .arg(format!("--log-file={}", log.display()))
-        .arg(url);
+        .arg(format!("--connect-to=127.0.0.1:{port}"))
+        .arg(format!("https://{HOST}:{port}{path}"));
     let text = output(&mut command)?;
     let sample = parse_h2load(&text, &log).ok_or_else(|| format!("h2load said:\n{text}"));
     let _ = std::fs::remove_file(&log);
@@ -89,7 +138,12 @@ fn parse_h2load(text: &str, log: &PathBuf) -> Option<Sample> {
         if let Some(rest) = line.strip_prefix("requests: ") {
             let number = |word: &str| {
                 let end = rest.find(word)?;
-                rest[..end].trim().rsplit([' ', ',']).next()?.parse::<u64>().ok()
+                rest[..end]
+                    .trim()
+                    .rsplit([' ', ','])
+                    .next()?
+                    .parse::<u64>()
+                    .ok()
             };
             sample.requests = number(" succeeded")?;
             sample.errors = number(" failed")? + number(" errored")? + number(" timeout")?;
@@ -129,9 +183,14 @@ fn pinned(program: &str) -> Command {
 }
 
 fn output(command: &mut Command) -> Result<String, String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
+    let output = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
     if !output.status.success() {
-        return Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!(
+            "{command:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

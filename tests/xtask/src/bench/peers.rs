@@ -16,10 +16,17 @@ impl Tree {
     pub(crate) fn prepare(work: &Path) -> Result<Self, String> {
         let root = work.join("trixie");
         if !root.join("usr/sbin/haproxy").exists() {
-            eprintln!("making a Debian 13 tree with nginx and HAProxy in {}", root.display());
+            eprintln!(
+                "making a Debian 13 tree with nginx and HAProxy in {}",
+                root.display()
+            );
             let _ = fs::remove_dir_all(&root);
             let status = Command::new("mmdebstrap")
-                .args(["--variant=apt", "--include=nginx,haproxy,ca-certificates", "trixie"])
+                .args([
+                    "--variant=apt",
+                    "--include=nginx,haproxy,ca-certificates",
+                    "trixie",
+                ])
                 .arg(&root)
                 .arg(mirror()?)
                 .status()
@@ -56,11 +63,19 @@ impl Tree {
 
     /// The first line that says which version a program is.
     pub(crate) fn version(&self, arguments: &[&str]) -> String {
-        let output = Command::new("chroot").arg(&self.root).args(arguments).output();
+        let output = Command::new("chroot")
+            .arg(&self.root)
+            .args(arguments)
+            .output();
         output
             .map(|output| [output.stdout, output.stderr].concat())
             .ok()
-            .and_then(|text| String::from_utf8_lossy(&text).lines().next().map(str::to_owned))
+            .and_then(|text| {
+                String::from_utf8_lossy(&text)
+                    .lines()
+                    .next()
+                    .map(str::to_owned)
+            })
             .unwrap_or_default()
     }
 }
@@ -68,11 +83,21 @@ impl Tree {
 /// The mirror this machine itself uses, so that nothing names one here.
 fn mirror() -> Result<String, String> {
     let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    files.extend(fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|entry| entry.path()));
+    files.extend(
+        fs::read_dir("/etc/apt/sources.list.d")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path()),
+    );
     files
         .iter()
         .filter_map(|file| fs::read_to_string(file).ok())
-        .flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|text| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
         .map(|word| word.trim_end_matches('/').to_owned())
         .find(|word| word.starts_with("http") && word.ends_with("/debian"))
         .ok_or_else(|| "no Debian mirror is named in the apt sources of this machine".to_owned())
@@ -128,7 +153,13 @@ backend city
 }
 
 /// The origin: static files behind mandatory client certificates. `$ssl_session_reused` tells full handshakes from resumed ones.
-pub(crate) fn nginx_origin(port: u16, one_shot: u16, certificates: &str, root: &str, log: &str) -> String {
+pub(crate) fn nginx_origin(
+    port: u16,
+    one_shot: u16,
+    certificates: &str,
+    root: &str,
+    log: &str,
+) -> String {
     let server = |port: u16, requests: u32, log: &str| {
         format!(
             "  server {{

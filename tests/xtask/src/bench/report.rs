@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::subject::{Lab, Signatures};
+use super::lab::{Lab, Signatures};
 use super::{Row, Sample, Series};
 
 /// The middle value; of an even number the lower middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+    values
+        .get(values.len().saturating_sub(1) / 2)
+        .copied()
+        .unwrap_or(f64::NAN)
 }
 
 fn middle(series: &Series, figure: impl Fn(&Sample) -> f64) -> f64 {
@@ -44,18 +47,24 @@ pub(crate) fn markdown(lab: &Lab, table: &[(Row, Vec<Series>)], signatures: &Sig
                     cost(*row, series),
                     middle(series, |sample| sample.base_kib.unwrap_or(f64::NAN)) / 1024.0
                 ),
-                Row::RelaySmallHttp1 | Row::RelaySmallHttp2 | Row::RelayLarge | Row::Handshake => format!(
-                    "{:.1} CPU-µs · {:.0}/s · p50 {:.0} / p99 {:.0} µs",
-                    cost(*row, series),
-                    middle(series, |sample| sample.per_second),
-                    middle(series, |sample| sample.p50_us),
-                    middle(series, |sample| sample.p99_us)
-                ),
+                Row::RelaySmallHttp1 | Row::RelaySmallHttp2 | Row::RelayLarge | Row::Handshake => {
+                    format!(
+                        "{:.1} CPU-µs · {:.0}/s · p50 {:.0} / p99 {:.0} µs",
+                        cost(*row, series),
+                        middle(series, |sample| sample.per_second),
+                        middle(series, |sample| sample.p50_us),
+                        middle(series, |sample| sample.p99_us)
+                    )
+                }
             };
             let _ = write!(text, " {cell} |");
         }
         let ours = all.first().map_or(f64::NAN, |series| cost(*row, series));
-        let best = all.iter().skip(1).map(|series| cost(*row, series)).fold(f64::INFINITY, f64::min);
+        let best = all
+            .iter()
+            .skip(1)
+            .map(|series| cost(*row, series))
+            .fold(f64::INFINITY, f64::min);
         let _ = writeln!(text, " {:.2} × | {} |", ours / best, row.goal());
     }
     let _ = writeln!(

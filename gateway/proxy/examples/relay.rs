@@ -1,0 +1,120 @@
+//! The data path alone, for profilers: `relay PORT UPSTREAM_PORT HOST CERTIFICATES`, one worker, everything permitted.
+//!
+//! The client key is a file, which the product never has; that is why this is an example and not a program of the box.
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a tool for the workbench, not shipped"
+)]
+
+use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use gateway_policy::{
+    Antivirus, Certificate, Clock, Evidence, Gate, Snapshot, Standing, Timestamp,
+};
+use gateway_proxy::{
+    Dependencies, Identity, LanCertificate, Limits, Listeners, LocalPages, LocalRequest,
+    LocalResponse, Protocol, Proxy, ProxyConfig, Site, StaffSessions, Upstream,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+struct NoPages;
+
+impl LocalPages for NoPages {
+    fn respond(&self, _: LocalRequest) -> LocalResponse {
+        Box::pin(async { http::Response::new(Bytes::from_static(b"")) })
+    }
+}
+
+fn chain(path: &Path) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_file_iter(path)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, port, upstream, host, certificates] = arguments.as_slice() else {
+        panic!("PORT UPSTREAM_PORT HOST CERTIFICATES")
+    };
+    let (port, upstream): (u16, u16) = (port.parse().unwrap(), upstream.parse().unwrap());
+    let directory = Path::new(certificates);
+    let now = Timestamp(1_800_000_000);
+    let known = |value| Evidence::Known { value, at: now };
+    let snapshot = Snapshot {
+        taken: now,
+        antivirus: Evidence::Known {
+            value: Antivirus::Alive,
+            at: now,
+        },
+        clock: Evidence::Known {
+            value: Clock::Sane,
+            at: now,
+        },
+        certificate: known(Certificate::Held {
+            not_before: Timestamp(0),
+            not_after: Timestamp(4_000_000_000),
+        }),
+        standing: Evidence::Known {
+            value: Standing::Active,
+            at: now,
+        },
+    };
+    let key = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(
+        &PrivateKeyDer::from_pem_file(directory.join("client.key")).unwrap(),
+    )
+    .unwrap();
+    let config = ProxyConfig {
+        sites: vec![Site {
+            hosts: vec![host.clone()],
+            upstream: Upstream {
+                host: host.clone(),
+                port: upstream,
+                connect: Some(SocketAddr::from(([127, 0, 0, 1], upstream))),
+            },
+            public_paths: Vec::new(),
+            protocol: Protocol::Http1,
+        }],
+        console_hosts: vec!["box.localhost".to_owned()],
+        roots: chain(&directory.join("ca.pem")),
+        workers: NonZeroUsize::MIN,
+        https_port: port,
+        proxy_authority: "box.localhost:80".to_owned(),
+        connect_ports: Vec::new(),
+        limits: Limits {
+            connections_per_client: 8192,
+            connections: 8192,
+            ..Limits::default()
+        },
+    };
+    let dependencies = Dependencies {
+        gate: Gate::new(),
+        snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
+        clock: Arc::new(move || now),
+        pages: Arc::new(NoPages),
+        staff: Arc::new(StaffSessions::new().unwrap()),
+        lan_certificate: LanCertificate::new(
+            chain(&directory.join("server.pem")),
+            PrivateKeyDer::from_pem_file(directory.join("server.key")).unwrap(),
+        )
+        .unwrap(),
+        identity: Some(Identity {
+            chain: chain(&directory.join("client.pem")),
+            key,
+        }),
+    };
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let listeners = Listeners {
+        https: vec![Listeners::bind(address).unwrap()],
+        http: Vec::new(),
+    };
+    let _running = Proxy::start(config, &listeners, dependencies).unwrap();
+    eprintln!("relaying on {address}");
+    loop {
+        std::thread::park();
+    }
+}
