@@ -60,6 +60,9 @@ async fn live(
     let permit = shared.gate.check(&asked, &shared.snapshot.load(), now)?;
     record::permitted(&permit, &asked);
 
+    if headers::is_for_us(request.method(), request.headers()) {
+        return Ok(pages::options());
+    }
     match (permit.area(), route.target) {
         (Area::Box, _) | (_, Target::Console) => {
             Box::pin(local(permit, connection, &route, staff, request)).await

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{self, Entry},
 };
 use http_body::Frame;
@@ -83,6 +83,12 @@ pub(crate) fn towards_site(headers: &mut HeaderMap, forwarded: HeaderValue, rece
         headers.insert(header::TE, TRAILERS);
     }
     headers.insert(header::FORWARDED, forwarded);
+    if let Some(hops) = hops_left(headers) {
+        headers.insert(
+            header::MAX_FORWARDS,
+            HeaderValue::from(hops.saturating_sub(1)),
+        );
+    }
     add_via(headers, received);
     join_cookies(headers);
 }
@@ -127,6 +133,20 @@ pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
             .to_str()
             .is_ok_and(|via| via.split(',').any(|hop| hop.trim().ends_with(PSEUDONYM)))
     })
+}
+
+/// Whether an OPTIONS request has come as far as it was meant to (RFC 9110 section 7.6.2).
+pub(crate) fn is_for_us(method: &Method, headers: &HeaderMap) -> bool {
+    method == Method::OPTIONS && hops_left(headers) == Some(0)
+}
+
+fn hops_left(headers: &HeaderMap) -> Option<u32> {
+    headers
+        .get(header::MAX_FORWARDS)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
 }
 
 /// HTTP/2 allows a cookie to come in pieces (RFC 9113 section 8.2.3); a site may see only one field.

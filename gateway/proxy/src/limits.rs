@@ -49,6 +49,8 @@ pub struct Limits {
     pub upstream_idle: Duration,
     /// Age after which an upstream connection takes no new request.
     pub upstream_age: Duration,
+    /// Whether a connection is made before the first request needs it.
+    pub upstream_warm: bool,
     /// HTTP/2 streams a client may have open on one connection.
     pub streams: u32,
     /// HTTP/2 streams a client may reset on one connection within ten seconds (Rapid Reset).
@@ -90,6 +92,7 @@ impl Default for Limits {
             upstream_waiting: 512,
             upstream_idle: Duration::from_secs(50),
             upstream_age: Duration::from_secs(3600),
+            upstream_warm: true,
             streams: 128,
             stream_resets: 200,
             header_list_bytes: 32 * 1024,

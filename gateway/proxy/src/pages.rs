@@ -17,6 +17,8 @@ use crate::{
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -225,10 +227,7 @@ pub(crate) fn failure(failure: &Failure, request: &Wants, code: SupportCode) -> 
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         Failure::Method => {
-            headers.insert(
-                header::ALLOW,
-                HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-            );
+            headers.insert(header::ALLOW, METHODS);
         }
         // What is left of the body is not worth reading.
         Failure::TooSlow | Failure::BodyTooLarge | Failure::Malformed(_) if !request.http2 => {
@@ -236,6 +235,14 @@ pub(crate) fn failure(failure: &Failure, request: &Wants, code: SupportCode) -> 
         }
         _ => {}
     }
+    response
+}
+
+/// The answer to an OPTIONS request that was meant for the box.
+pub(crate) fn options() -> Response<Reply> {
+    let mut response = Response::new(Reply::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, METHODS);
     response
 }
 

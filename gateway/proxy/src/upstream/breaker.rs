@@ -38,17 +38,20 @@ impl Breaker {
         }
     }
 
-    pub(crate) fn succeeded(&self) {
-        *self.state() = State::default();
+    /// Whether that is news.
+    pub(crate) fn succeeded(&self) -> bool {
+        std::mem::take(&mut *self.state()).failures > 0
     }
 
-    pub(crate) fn failed(&self, now: Instant) {
+    /// Whether that is news.
+    pub(crate) fn failed(&self, now: Instant) -> bool {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         if state.failures >= FAILURES_TO_OPEN {
             state.pause = (state.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
             state.open_until = Some(now + state.pause);
         }
+        state.failures == 1
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -95,18 +98,18 @@ mod tests {
         let start = Instant::now();
         for _ in 0..FAILURES_TO_OPEN {
             assert!(breaker.allows(start));
-            breaker.failed(start);
+            let _ = breaker.failed(start);
         }
         assert!(!breaker.allows(start));
         let later = start + FIRST_PAUSE;
         assert!(breaker.allows(later), "the probe");
         assert!(!breaker.allows(later), "everybody else");
-        breaker.failed(later);
+        assert!(!breaker.failed(later), "no news");
         assert!(
             !breaker.allows(later + FIRST_PAUSE),
             "the pause has doubled"
         );
-        breaker.succeeded();
+        assert!(breaker.succeeded(), "news");
         assert!(breaker.allows(later));
     }
 

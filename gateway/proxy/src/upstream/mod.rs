@@ -112,7 +112,8 @@ impl Upstreams {
         self.credentials.store(Arc::new(credentials));
         self.current.store(generation, Ordering::Release);
         for site in &self.sites {
-            site.breaker.succeeded();
+            // What failed may have failed because of the certificate.
+            let _ = site.breaker.succeeded();
         }
         Ok(())
     }

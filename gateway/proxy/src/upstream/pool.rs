@@ -45,6 +45,8 @@ struct Inner {
     dialling: usize,
     /// What the site spoke last time; unknown until the first connection stands.
     speaks_http2: Option<bool>,
+    /// The identity under which a connection stood last.
+    stood: Option<u64>,
 }
 
 impl Pool {
@@ -190,6 +192,11 @@ impl Pool {
             ),
         };
         let more = wanted.saturating_sub(inner.dialling).min(room);
+        self.start_dialling(inner, more)
+    }
+
+    fn start_dialling(self: &Arc<Self>, inner: &mut Inner, more: usize) -> Result<(), Fault> {
+        let open = self.open.load(Ordering::Relaxed);
         for ordered in 0..more {
             if !self.site.breaker.allows(Instant::now()) {
                 if ordered == 0 && inner.dialling == 0 && open == 0 && inner.shared.is_empty() {
@@ -205,20 +212,25 @@ impl Pool {
     }
 
     async fn fulfil(self: Arc<Self>) {
-        let dialled = self.dial(self.site.protocol).await;
-        let settled = match dialled {
-            Ok(dialled) => self.settle(dialled).await,
-            Err(fault) => Err(fault),
+        let settled = loop {
+            match self.dial(self.site.protocol).await {
+                // The identity changed meanwhile: nobody is to be served under the old one.
+                Ok(dialled) if dialled.generation != self.upstreams.generation() => {}
+                Ok(dialled) => break self.settle(dialled).await,
+                Err(fault) => break Err(fault),
+            }
         };
         let mut inner = self.inner();
         inner.dialling -= 1;
         match settled {
             Ok(Lease::H1(h1)) => {
                 inner.speaks_http2 = Some(false);
+                inner.stood = Some(h1.generation);
                 self.hand_over(&mut inner, h1);
             }
             Ok(Lease::H2(h2)) => {
                 inner.speaks_http2 = Some(true);
+                inner.stood = Some(h2.generation);
                 inner.shared.push(Arc::clone(&h2));
                 while h2.has_room() {
                     let Some(waiting) = inner.waiting.pop_front() else {
@@ -250,17 +262,27 @@ impl Pool {
             .dial(Arc::clone(&self.site), credentials, protocol)
             .await;
         match &dialled {
-            Ok(_) => self.site.breaker.succeeded(),
+            Ok(_) => {
+                if self.site.breaker.succeeded() {
+                    tracing::info!(
+                        target: "renraku::upstream",
+                        host = %self.site.upstream.host,
+                        "a site can be reached again"
+                    );
+                }
+            }
             Err(fault) if fault.kind.is_stopping() => {}
             Err(fault) => {
-                self.site.breaker.failed(Instant::now());
-                tracing::warn!(
-                    target: "renraku::upstream",
-                    host = %self.site.upstream.host,
-                    fault = fault.kind.token(),
-                    error = fault.detail(),
-                    "cannot connect to a site"
-                );
+                // Once per outage: an outage lasts hours, and is probed every few seconds.
+                if self.site.breaker.failed(Instant::now()) {
+                    tracing::warn!(
+                        target: "renraku::upstream",
+                        host = %self.site.upstream.host,
+                        fault = fault.kind.token(),
+                        error = fault.detail(),
+                        "cannot connect to a site"
+                    );
+                }
             }
         }
         dialled
@@ -285,7 +307,7 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle or alive for too long, or was closed by the site.
+    /// Closes what has been idle or alive for too long, or was closed by the site, and keeps one connection warm.
     pub(crate) fn tidy(self: &Arc<Self>) {
         let generation = self.upstreams.generation();
         let now = Instant::now();
@@ -302,7 +324,19 @@ impl Pool {
         inner.waiting.retain(|waiting| !waiting.is_closed());
         if !inner.waiting.is_empty() {
             let _ = self.order(&mut inner);
+        } else if self.limits().upstream_warm && self.is_cold(&inner, generation) {
+            let _ = self.start_dialling(&mut inner, 1);
         }
+    }
+
+    /// Whether the next request would have to wait for a handshake, and perhaps for a signature.
+    ///
+    /// A site that speaks HTTP/1.1 closes idle connections after a minute or so; to renew those all night would only be a burden,
+    /// since its tickets make the next one cheap. So only the first connection under an identity is made in advance.
+    fn is_cold(&self, inner: &Inner, generation: u64) -> bool {
+        let none = inner.dialling == 0 && inner.idle.is_empty() && inner.shared.is_empty();
+        none && (inner.stood != Some(generation) || inner.speaks_http2 == Some(true))
+            && self.open.load(Ordering::Relaxed) == 0
     }
 
     /// Drops every idle connection.

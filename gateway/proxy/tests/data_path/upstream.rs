@@ -99,6 +99,7 @@ async fn read_head(tls: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<
 async fn a_site_that_is_down_is_left_alone_after_three_attempts_and_found_again() {
     let mut setup = Setup::new();
     setup.limits.connect = Duration::from_millis(500);
+    setup.limits.upstream_warm = false;
     let address = nobody();
     let stand = setup.start(address);
     for _ in 0..3 {
@@ -212,7 +213,8 @@ impl Signer for Broken {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_cannot_sign_is_told_apart_from_a_city_that_is_down() {
-    let setup = Setup::new();
+    let mut setup = Setup::new();
+    setup.identity = false;
     let origin = Origin::start(&setup.authority, Speaks::Http1).await;
     let stand = setup.start(origin.address);
     let mut identity = stand.facility.identity();
@@ -458,4 +460,42 @@ async fn more_requests_than_may_wait_are_told_so_at_once() {
     }
     assert_eq!((served, busy), (5, 5));
     assert!(origin.seen.connections() <= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_request_finds_a_connection_that_stands_already() {
+    for speaks in ORIGINS {
+        let setup = Setup::new();
+        let origin = Origin::start(&setup.authority, speaks).await;
+        let stand = setup.start(origin.address);
+        let started = Instant::now();
+        while origin.seen.full_handshakes() == 0 {
+            assert!(
+                started.elapsed() < Duration::from_secs(3),
+                "nothing was dialled"
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(get(&stand, "/staff").await.status, 200);
+        assert_eq!(origin.seen.connections(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_that_has_come_far_enough_is_answered_by_the_box() {
+    let setup = Setup::new();
+    let origin = Origin::start(&setup.authority, Speaks::Http1).await;
+    let stand = setup.start(origin.address);
+    let mut client = Client::connect(&stand, Version::HTTP_11).await;
+    for (hops, reached) in [("0", false), ("3", true)] {
+        let request = client
+            .request("OPTIONS", CITY, "/head")
+            .header("max-forwards", hops)
+            .body(full(""))
+            .unwrap();
+        let answer = client.answer(request).await;
+        assert_eq!(answer.text().contains("max-forwards: 2"), reached);
+        assert_eq!(answer.headers.contains_key("allow"), !reached);
+    }
 }
