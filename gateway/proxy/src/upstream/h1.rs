@@ -223,11 +223,11 @@ impl Body for H1Body {
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
         let me = &mut *self;
         let mut polled = Pin::new(&mut me.body).poll_frame(cx);
-        if polled.is_pending() {
-            if let Some(connection) = &mut me.connection {
-                connection.drive(cx);
-                polled = Pin::new(&mut me.body).poll_frame(cx);
-            }
+        if polled.is_pending()
+            && let Some(connection) = &mut me.connection
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut me.body).poll_frame(cx);
         }
         match polled {
             Poll::Pending => me
