@@ -22,7 +22,8 @@ const SERIAL: &str = "gateway-e2e";
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
-    let mut run = match Run::new(&binaries::workspace().join("target/xtask")) {
+    let root = binaries::workspace().canonicalize().unwrap_or_default();
+    let mut run = match Run::new(&root.join("target/xtask")) {
         Ok(run) => run,
         Err(error) => {
             eprintln!("target/xtask cannot be created: {error}");
