@@ -9,6 +9,7 @@
     reason = "one binary of several files; nothing is exported"
 )]
 
+mod bounds;
 mod client;
 mod lan;
 mod lifecycle;
