@@ -133,6 +133,8 @@ fn city_interface(run: &mut Run) {
 pub(crate) fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(binaries::workspace());
+    // The message of a failed assertion tells more than the way to it.
+    command.env("RUST_BACKTRACE", "0");
     command
 }
 
