@@ -53,7 +53,9 @@ const READ_STORED: (&str, &str) = ("/notes", "保存した連絡を読む");
 
 /// The one sentence and the one next action.
 pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
-    if !ready {
+    // A certificate that came to its end has a sentence of its own.
+    let came_to_its_end = matches!(status.snapshot.certificate, Evidence::Known { value, .. } if value != Certificate::Absent);
+    if !ready && !came_to_its_end {
         return Headline {
             light: Light::Amber,
             sentence: "この装置の初期設定がまだ済んでいません。".into(),

@@ -3,10 +3,14 @@
 //! It does not fetch, renew or judge certificates; provisioning does. This module only carries its results to those who
 //! need them, and tells provisioning what they notice (revoked, key lost).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use gateway_policy::{Certificate, Timestamp};
-use gateway_provisioning::{Identity, Provisioner, ProvisioningError, State, Status, quietly};
+use gateway_provisioning::{
+    Failure, Identity, LanIdentity, Provisioner, ProvisioningError, State, Status, quietly,
+};
 use gateway_proxy::{LanCertificate, Running, StartError};
 use gateway_tpm::{KeyVault, VaultError};
 use rustls::ClientConfig;
@@ -14,6 +18,9 @@ use tokio::sync::watch;
 
 use crate::late_vault::LateVault;
 use crate::posture::Posture;
+
+/// How long the TPM may take to load the key; a handshake waits no longer for its signature.
+const KEY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// TLS configuration for the city, with the certificate in use; `None` while there is none.
 pub(crate) type CityTls = Option<Arc<ClientConfig>>;
@@ -29,6 +36,14 @@ pub(crate) struct Certificates {
     city_tls: watch::Sender<CityTls>,
     /// Serial numbers now in use: facility, LAN. Setting an identity anew would cost every connection to the city.
     in_use: tokio::sync::Mutex<InUse>,
+    /// What is on disk could not be put to use yet.
+    behind: AtomicBool,
+    /// The TPM did not answer when it was last asked for the key in use.
+    tpm_silent: AtomicBool,
+    /// Handshakes fail because the TPM is silent, so nothing is shown to the city: the public portal needs no key.
+    anonymous: AtomicBool,
+    /// Why the last attempt failed; the same reason is logged once.
+    told: Mutex<Option<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +79,29 @@ impl Certificates {
             data_path: Mutex::new(Some(data_path)),
             city_tls: watch::Sender::new(None),
             in_use: tokio::sync::Mutex::default(),
+            behind: AtomicBool::new(false),
+            tpm_silent: AtomicBool::new(false),
+            anonymous: AtomicBool::new(false),
+            told: Mutex::default(),
         }
+    }
+
+    /// True when what is on disk could not be put to use; trying again may help.
+    #[must_use]
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// True while only the public portal is relayed because the TPM does not sign.
+    #[must_use]
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.anonymous.load(Ordering::Relaxed)
+    }
+
+    /// True when the TPM did not answer when it was last asked for the key in use.
+    #[must_use]
+    pub(crate) fn tpm_is_silent(&self) -> bool {
+        self.tpm_silent.load(Ordering::Relaxed)
     }
 
     /// TLS to the city as it changes.
@@ -86,16 +123,19 @@ impl Certificates {
         let mut in_use = self.in_use.lock().await;
         let status = self.provisioner.status().await?;
         let identity = self.provisioner.identities().await?.into_iter().next();
-        if let Some(evidence) = self.evidence(&status, identity.as_ref()) {
+        let changed = in_use.identity.as_ref().map(|used| &used.serial)
+            != identity.as_ref().map(|new| &new.serial);
+        if let Some(evidence) = self.evidence(&status, identity.as_ref())
+            && (changed || !self.is_anonymous())
+        {
             self.posture.certificate(evidence);
         }
-        if in_use.identity.as_ref().map(|used| &used.serial)
-            != identity.as_ref().map(|new| &new.serial)
-        {
+        if changed {
             self.use_identity(identity.as_ref())?;
+            self.anonymous.store(false, Ordering::Relaxed);
             in_use.identity = identity;
         }
-        if let Some(lan) = self.provisioner.lan_identity().await? {
+        if let Some(lan) = self.lan_identity().await? {
             let leaf = lan.chain.first().map(|leaf| leaf.to_vec());
             if in_use.lan_leaf != leaf {
                 let certificate = LanCertificate::with_signing_key(lan.chain, lan.key)?;
@@ -106,13 +146,17 @@ impl Certificates {
         Ok(())
     }
 
+    /// The LAN certificate that is on disk. One whose key the TPM no longer opens is none: what is shown to the LAN stays,
+    /// and provisioning fetches another as soon as there is a facility certificate to ask with.
+    async fn lan_identity(&self) -> Result<Option<LanIdentity>, ProvisioningError> {
+        match self.provisioner.lan_identity().await {
+            Err(error) if error.failure() == &Failure::KeyLost => Ok(None),
+            outcome => outcome,
+        }
+    }
+
     fn use_identity(&self, identity: Option<&Identity>) -> Result<(), ApplyError> {
-        let vault: Arc<dyn KeyVault> = Arc::clone(&self.vault) as Arc<dyn KeyVault>;
-        let shown = identity.map(|identity| gateway_proxy::Identity {
-            chain: identity.chain.clone(),
-            key: gateway_tpm::rustls_key(Arc::clone(&vault), identity.key.clone()),
-        });
-        self.with_data_path(|running| running.set_identity(shown))?;
+        self.show(identity)?;
         match identity {
             Some(identity) => {
                 tracing::info!(
@@ -123,11 +167,54 @@ impl Certificates {
                 self.city_tls.send_replace(Some(config));
             }
             None => {
-                // The feed goes on probing slowly with what it has; the relay has nothing to show any more.
+                self.city_tls.send_replace(None);
                 tracing::warn!(event = "provisioning", "no facility certificate is in use");
             }
         }
         Ok(())
+    }
+
+    /// Shows a certificate to the city, or none.
+    fn show(&self, identity: Option<&Identity>) -> Result<(), StartError> {
+        let vault: Arc<dyn KeyVault> = Arc::clone(&self.vault) as Arc<dyn KeyVault>;
+        let shown = identity.map(|identity| gateway_proxy::Identity {
+            chain: identity.chain.clone(),
+            key: gateway_tpm::rustls_key(vault, identity.key.clone()),
+        });
+        self.with_data_path(|running| running.set_identity(shown))
+    }
+
+    /// The TPM has been silent for longer than a handshake waits. Whoever needs the certificate is told so at once by the
+    /// gate; whoever does not (第17条: the public portal) is relayed without it.
+    async fn go_anonymous(&self) {
+        let in_use = self.in_use.lock().await;
+        if in_use.identity.is_none() || self.anonymous.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::error!(
+            event = "tpm-unavailable",
+            "the TPM does not sign; only the public portal is relayed"
+        );
+        self.posture.certificate_unknown();
+        self.show_or_log(None);
+    }
+
+    /// The TPM signs again.
+    async fn show_again(&self) {
+        let in_use = self.in_use.lock().await;
+        let Some(identity) = in_use.identity.as_ref() else {
+            return;
+        };
+        if self.anonymous.swap(false, Ordering::Relaxed) {
+            self.show_or_log(Some(identity));
+            self.posture.certificate(held(identity));
+        }
+    }
+
+    fn show_or_log(&self, identity: Option<&Identity>) {
+        if let Err(error) = self.show(identity) {
+            tracing::error!(event = "provisioning", error = %chain(&error), "the data path did not take the change");
+        }
     }
 
     fn with_data_path(
@@ -222,11 +309,18 @@ impl Certificates {
         }
     }
 
-    /// [`Certificates::apply`] for those who can do nothing about a failure but say so.
+    /// [`Certificates::apply`] for those who can do nothing about a failure but say so, once for each reason.
     pub(crate) async fn apply_or_log(&self) {
-        if let Err(error) = self.apply().await {
-            tracing::error!(event = "provisioning", error = %chain(&error), "the certificates in use were not changed");
+        let failed = self.apply().await.err().map(|error| chain(&error));
+        self.behind.store(failed.is_some(), Ordering::Relaxed);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = failed
+            .as_ref()
+            .filter(|error| told.as_ref() != Some(*error))
+        {
+            tracing::error!(event = "provisioning", %error, "the certificates in use were not changed");
         }
+        *told = failed;
     }
 
     /// The city says that the certificate in use is revoked.
@@ -246,15 +340,20 @@ impl Certificates {
     }
 
     /// Asks the TPM whether the key in use still loads; a key that is lost is taken out of use at once, and asked for
-    /// no more.
-    pub(crate) async fn check_key(&self) {
+    /// no more. `signing_failed`: a handshake has just failed for want of a signature.
+    pub(crate) async fn check_key(&self, signing_failed: bool) {
         let Some(identity) = self.identity().await else {
             return;
         };
         let (vault, key) = (Arc::clone(&self.vault), identity.key.clone());
-        let answer = tokio::task::spawn_blocking(move || vault.prove_loadable(&key)).await;
+        let asked = tokio::task::spawn_blocking(move || vault.prove_loadable(&key));
+        // The vault itself is more patient, for ceremonies.
+        let answer = tokio::time::timeout(KEY_PATIENCE, asked)
+            .await
+            .unwrap_or(Ok(Err(VaultError::Deadline)));
         match answer {
             Ok(Err(VaultError::KeyLost | VaultError::SrkChanged)) => {
+                self.tpm_silent.store(false, Ordering::Relaxed);
                 tracing::error!(event = "tpm-key-lost", serial = %identity.serial, "the TPM no longer loads the key; enrol again");
                 if let Err(error) = self.provisioner.note_key_lost(&identity).await {
                     tracing::error!(
@@ -266,9 +365,20 @@ impl Certificates {
                 self.apply_or_log().await;
             }
             Ok(Err(error)) => {
-                tracing::warn!(event = "tpm-unavailable", %error, "the TPM did not show that the key loads")
+                if !self.tpm_silent.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(event = "tpm-unavailable", %error, "the TPM did not show that the key loads");
+                }
+                if signing_failed {
+                    self.go_anonymous().await;
+                }
             }
-            Ok(Ok(())) | Err(_) => {}
+            Ok(Ok(())) => {
+                if self.tpm_silent.swap(false, Ordering::Relaxed) {
+                    tracing::info!(event = "tpm-rebuilt", "the TPM answers again");
+                }
+                self.show_again().await;
+            }
+            Err(_) => {}
         }
     }
 }

@@ -6,7 +6,6 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use gateway_city::feed::FeedState;
 use gateway_console::{Answer, BoxStatus, Desk, Entry, Link, Message, Provenance, SetupStatus};
@@ -14,7 +13,7 @@ use gateway_notes::Store;
 use gateway_policy::{Gate, Timestamp};
 use gateway_provisioning::{
     AccessCode, CertificateNumber, CertificateStatus, Failure, ImportPassword, Label, Outcome,
-    Provisioner, ProvisioningError, State, Step,
+    Provisioner, ProvisioningError, Step,
 };
 use tokio::sync::watch;
 use zeroize::Zeroizing;
@@ -22,6 +21,7 @@ use zeroize::Zeroizing;
 use crate::certificates::{Certificates, chain};
 use crate::late_vault::LateVault;
 use crate::posture::{self, Posture};
+use crate::stored_notes::StoredNotes;
 
 /// See the module.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub(crate) struct BoxDesk {
     pub(crate) certificates: Arc<Certificates>,
     /// The TPM.
     pub(crate) vault: Arc<LateVault>,
-    /// The store, once it is open.
-    pub(crate) store: Arc<ArcSwapOption<Store>>,
+    /// The store of notes.
+    pub(crate) notes: Arc<StoredNotes>,
     /// Where the feed stands.
     pub(crate) feed: watch::Receiver<FeedState>,
     /// The ceremony running or ended last.
@@ -110,10 +110,11 @@ impl BoxDesk {
             .start()
             .ok_or_else(|| message(&Failure::InUse.into()))?;
         let end = EndOfRun(Arc::clone(&self.run));
-        let (provisioner, certificates, vault) = (
+        let (provisioner, certificates, vault, notes) = (
             Arc::clone(&self.provisioner),
             Arc::clone(&self.certificates),
             Arc::clone(&self.vault),
+            Arc::clone(&self.notes),
         );
         tokio::spawn(async move {
             let ended = ceremony(&provisioner, &vault, asked, &end.0).await;
@@ -130,6 +131,7 @@ impl BoxDesk {
                     Some(message(&error))
                 }
             });
+            notes.renew_lost_key().await;
         });
         Ok(())
     }
@@ -219,7 +221,7 @@ impl Desk for BoxDesk {
                     certificates: status
                         .certificates
                         .into_iter()
-                        .filter_map(certificate)
+                        .filter_map(|line| certificate(line, self.certificates.tpm_is_silent()))
                         .collect(),
                 },
                 Err(error) => SetupStatus {
@@ -254,11 +256,18 @@ impl Desk for BoxDesk {
     }
 
     fn store(&self) -> Option<Store> {
-        self.store.load_full().map(|store| Store::clone(&store))
+        self.notes.store()
     }
 }
 
-fn certificate(line: CertificateStatus) -> Option<gateway_console::Certificate> {
+/// What a manager reads of a certificate in good standing whose key the TPM does not answer for.
+const TPM_SILENT: &str =
+    "利用できません（安全チップ（TPM）が応答しません。装置の電源を入れ直してください）";
+
+fn certificate(
+    line: CertificateStatus,
+    tpm_is_silent: bool,
+) -> Option<gateway_console::Certificate> {
     let CertificateStatus {
         label,
         state,
@@ -267,10 +276,15 @@ fn certificate(line: CertificateStatus) -> Option<gateway_console::Certificate> 
         fault,
     } = line;
     let identity = identity?;
+    let in_words = match fault {
+        Some(fault) => fault.sentence_ja(),
+        None if tpm_is_silent && state.is_usable() => TPM_SILENT.to_owned(),
+        None => state.label_ja().to_owned(),
+    };
     Some(gateway_console::Certificate {
         label: label_ja(&label),
-        state: fault.map_or_else(|| state.label_ja().to_owned(), |fault| fault.sentence_ja()),
-        usable: state.is_usable() && !matches!(state, State::Expired),
+        state: in_words,
+        usable: state.is_usable() && !tpm_is_silent,
         holder: identity.facility_name,
         facility_id: identity.facility_id,
         serial: identity.serial,

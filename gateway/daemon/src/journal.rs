@@ -43,6 +43,15 @@ pub(crate) fn message_id(kind: &str) -> Option<&'static str> {
         .find_map(|(name, id)| (*name == kind).then_some(*id))
 }
 
+/// The event kind of what names only a target: the data path logs decisions and failures so.
+fn kind_of_target(target: &str) -> Option<&'static str> {
+    match target {
+        "renraku::decision" => Some("decision"),
+        "renraku::upstream" => Some("upstream-failure"),
+        _ => None,
+    }
+}
+
 /// Starts logging for this process: the journal when standard error is connected to it, readable lines otherwise.
 ///
 /// `RENRAKU_LOG` filters like `RUST_LOG` (default `info`).
@@ -76,10 +85,14 @@ impl<S: Subscriber> Layer<S> for JournalLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        if let Some(id) = fields.kind.as_deref().and_then(message_id) {
+        let metadata = event.metadata();
+        let kind = fields
+            .kind
+            .as_deref()
+            .or_else(|| kind_of_target(metadata.target()));
+        if let Some(id) = kind.and_then(message_id) {
             fields.rest.push(("MESSAGE_ID".to_owned(), id.to_owned()));
         }
-        let metadata = event.metadata();
         let level = match *metadata.level() {
             Level::ERROR => log::Level::Error,
             Level::WARN => log::Level::Warn,
@@ -165,6 +178,13 @@ mod tests {
         ids.sort_unstable();
         ids.dedup();
         assert_eq!(ids.len(), MESSAGE_IDS.len());
+    }
+
+    #[test]
+    fn decisions_and_failures_of_the_data_path_have_a_message_id() {
+        for target in ["renraku::decision", "renraku::upstream"] {
+            assert!(kind_of_target(target).and_then(message_id).is_some());
+        }
     }
 
     #[test]

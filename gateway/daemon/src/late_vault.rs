@@ -11,9 +11,10 @@ use gateway_provisioning::ProvisioningError;
 use gateway_tpm::{
     Evidence, Health, ImportKey, KeyBlob, KeyVault, SealedBlob, Secret, TpmVault, VaultError,
 };
+use tokio::sync::Notify;
 
 /// Pause between two tries to open the TPM; the first follow faster.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(15);
 
 /// See the module.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct LateVault {
     config: gateway_tpm::Config,
     open: ArcSwapOption<TpmVault>,
     why_not: Mutex<VaultError>,
+    opened: Notify,
+    failed: Notify,
 }
 
 impl LateVault {
@@ -31,7 +34,14 @@ impl LateVault {
             config,
             open: ArcSwapOption::empty(),
             why_not: Mutex::new(VaultError::Unavailable),
+            opened: Notify::new(),
+            failed: Notify::new(),
         }
+    }
+
+    /// Waits until a handshake with the city failed for want of a signature: somebody should look at the key now.
+    pub(crate) async fn signing_failed(&self) {
+        self.failed.notified().await;
     }
 
     /// Tries to open the TPM once; blocks for at most the configured deadline.
@@ -47,6 +57,7 @@ impl LateVault {
         match TpmVault::open(self.config.clone()) {
             Ok(vault) => {
                 self.open.store(Some(Arc::new(vault)));
+                self.opened.notify_one();
                 Ok(())
             }
             Err(error) => {
@@ -66,8 +77,11 @@ impl LateVault {
     ) -> Result<(), ProvisioningError> {
         let vault = Arc::clone(this);
         let opened = tokio::task::spawn_blocking(move || {
-            let health = vault.try_open().and_then(|()| vault.health().map(drop));
-            match health {
+            // Sealing needs the storage root, which a mere question does not: it finds out what a warm connection hides.
+            let usable = vault
+                .try_open()
+                .and_then(|()| vault.seal(&Secret::new(vec![0])).map(drop));
+            match usable {
                 Err(VaultError::KeyLost | VaultError::SrkChanged) => {
                     tracing::warn!(
                         event = "tpm-key-lost",
@@ -86,22 +100,34 @@ impl LateVault {
         }
     }
 
+    /// Tries once; true when it gave an answer that no waiting changes.
+    pub(crate) async fn is_refused(self: &Arc<Self>) -> bool {
+        let this = Arc::clone(self);
+        let tried = tokio::task::spawn_blocking(move || this.try_open()).await;
+        matches!(tried, Ok(Err(error)) if error.is_permanent())
+    }
+
     /// Tries until the TPM is open. An answer that no waiting changes (a software TPM, another box's TPM) is retried
-    /// too, only slowly: an operator may put it right.
+    /// too, only slowly: an operator may put it right. Each reason is logged once.
     pub(crate) async fn open_eventually(self: &Arc<Self>) {
         let mut pause = Duration::from_millis(500);
+        let mut told = String::new();
         loop {
             let this = Arc::clone(self);
-            match tokio::task::spawn_blocking(move || this.try_open()).await {
+            let reason = match tokio::task::spawn_blocking(move || this.try_open()).await {
                 Ok(Ok(())) => return,
-                Ok(Err(error)) => {
-                    tracing::error!(event = "tpm-unavailable", %error, permanent = error.is_permanent(), "the TPM is not open");
-                }
-                Err(_) => {
-                    tracing::error!(event = "tpm-unavailable", "opening the TPM was cut short")
-                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "opening it was cut short".to_owned(),
+            };
+            if told != reason {
+                tracing::error!(event = "tpm-unavailable", error = %reason, "the TPM is not open; trying on");
+                told = reason;
             }
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Opened by a ceremony meanwhile.
+                () = self.opened.notified() => {}
+            }
             pause = (pause * 2).min(RETRY);
         }
     }
@@ -131,7 +157,13 @@ impl KeyVault for LateVault {
         self.vault()?.sign_csr(key, certification_request_info)
     }
     fn sign_tls13(&self, key: &KeyBlob, message: &[u8]) -> Result<Vec<u8>, VaultError> {
-        self.vault()?.sign_tls13(key, message)
+        let signed = self
+            .vault()
+            .and_then(|vault| vault.sign_tls13(key, message));
+        if signed.is_err() {
+            self.failed.notify_one();
+        }
+        signed
     }
     fn seal(&self, secret: &Secret) -> Result<SealedBlob, VaultError> {
         self.vault()?.seal(secret)

@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use time::OffsetDateTime;
 
 use crate::certificates::Certificates;
+use crate::late_vault::LateVault;
 use crate::posture::{Posture, RENEWAL};
 
 /// While the canary is not caught it is scanned this often, so that care goes on soon after the scanner is back.
@@ -24,10 +25,13 @@ const CLOCK_TOLERANCE: time::Duration = time::Duration::minutes(5);
 
 /// How often the clock is compared; the gate lets it run free for a day.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
-const CLOCK_RETRY: Duration = Duration::from_secs(60);
+const CLOCK_RETRY: Duration = Duration::from_secs(15);
 
-/// How often the TPM is asked whether it still loads the key in use.
-const KEY_INTERVAL: Duration = Duration::from_secs(300);
+/// How often the TPM is asked whether it still loads the key in use. Open connections outlive a cleared TPM, so
+/// without asking nobody would notice until the next handshake.
+const KEY_INTERVAL: Duration = Duration::from_secs(60);
+/// The same while the TPM is silent, and the least time between two questions when handshakes fail.
+const KEY_RETRY: Duration = Duration::from_secs(2);
 
 /// How often renewal is looked at; on most calls it reads the disk only.
 const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
@@ -106,16 +110,29 @@ pub(crate) async fn certificates(certificates: Arc<Certificates>) {
         if since_renewal >= RENEWAL_INTERVAL || certificates.unfinished().await {
             certificates.renew().await;
             since_renewal = Duration::ZERO;
+        } else if certificates.is_behind() {
+            certificates.apply_or_log().await;
         }
         tokio::time::sleep(UNFINISHED_INTERVAL).await;
         since_renewal += UNFINISHED_INTERVAL;
     }
 }
 
-/// Asks the TPM now and then whether the key in use still loads.
-pub(crate) async fn key(certificates: Arc<Certificates>) {
+/// Asks the TPM whether the key in use still loads: now and then, and whenever a handshake went without a signature.
+pub(crate) async fn key(certificates: Arc<Certificates>, vault: Arc<LateVault>) {
     loop {
-        tokio::time::sleep(KEY_INTERVAL).await;
-        certificates.check_key().await;
+        let pause = if certificates.tpm_is_silent() {
+            KEY_RETRY
+        } else {
+            KEY_INTERVAL
+        };
+        let signing_failed = tokio::select! {
+            () = tokio::time::sleep(pause) => false,
+            () = vault.signing_failed() => true,
+        };
+        certificates.check_key(signing_failed).await;
+        if signing_failed {
+            tokio::time::sleep(KEY_RETRY).await;
+        }
     }
 }

@@ -1,13 +1,16 @@
 //! Keeps the newest evidence and publishes it as one snapshot that the gate judges on every request.
 //!
-//! Facts are put in by those who measure them; nothing is measured here and nothing is judged here. A snapshot is
-//! published at every change and every few seconds, so that its age proves that this is still running.
+//! Facts are put in by those who measure them; nothing is measured here and nothing is let through here. A snapshot is
+//! published at every change and every few seconds, so that its age proves that this is still running. When the gate's
+//! verdict on it changes, that is one line in the journal.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use gateway_policy::{Antivirus, Certificate, Clock, Evidence, Snapshot, Standing, Timestamp};
+use gateway_policy::{
+    Antivirus, Certificate, Clock, Effect, Evidence, Gate, Rule, Snapshot, Standing, Timestamp,
+};
 
 /// How often the snapshot is renewed without a change; well below the age at which the gate calls it stale (2 minutes).
 pub(crate) const RENEWAL: Duration = Duration::from_secs(10);
@@ -24,8 +27,33 @@ pub(crate) fn now() -> Timestamp {
 /// The evidence board.
 #[derive(Debug)]
 pub(crate) struct Posture {
-    facts: Mutex<Snapshot>,
+    board: Mutex<Board>,
     published: Arc<ArcSwap<Snapshot>>,
+}
+
+#[derive(Debug)]
+struct Board {
+    facts: Snapshot,
+    /// The verdict that the journal was told last.
+    told: Option<(Effect, Option<Rule>)>,
+}
+
+impl Board {
+    /// One line when the gate judges otherwise than before.
+    fn tell(&mut self, now: Timestamp) {
+        let verdict = Gate::new().verdict(&self.facts, now);
+        if self.told.replace((verdict.effect, verdict.rule)) == Some((verdict.effect, verdict.rule))
+        {
+            return;
+        }
+        let rule = verdict.rule.map_or("OK", Rule::id);
+        let article = verdict.rule.and_then(Rule::article);
+        if verdict.effect == Effect::Allow {
+            tracing::info!(event = "posture", effect = ?verdict.effect, rule, "the verdict is now");
+        } else {
+            tracing::warn!(event = "posture", effect = ?verdict.effect, rule, article, since = verdict.since.0, "the verdict is now");
+        }
+    }
 }
 
 impl Posture {
@@ -34,7 +62,10 @@ impl Posture {
     pub(crate) fn new() -> Self {
         let nothing = Snapshot::nothing_known(now());
         Self {
-            facts: Mutex::new(nothing),
+            board: Mutex::new(Board {
+                facts: nothing,
+                told: None,
+            }),
             published: Arc::new(ArcSwap::from_pointee(nothing)),
         }
     }
@@ -61,7 +92,9 @@ impl Posture {
         self.change(|facts, now| {
             let value = match (alive, facts.antivirus) {
                 (true, _) => Antivirus::Alive,
-                // Counted from the last proof; of a scanner that never gave one, from the first try.
+                // A scanner that never gave a proof stays unknown: starting anew must not buy time either.
+                (false, Evidence::Unknown { .. }) => return,
+                // Counted from the last proof.
                 (
                     false,
                     Evidence::Known {
@@ -70,7 +103,6 @@ impl Posture {
                     },
                 ) => Antivirus::Failing { since: at },
                 (false, Evidence::Known { value: failing, .. }) => failing,
-                (false, Evidence::Unknown { since }) => Antivirus::Failing { since },
             };
             facts.antivirus = Evidence::Known { value, at: now };
         });
@@ -79,6 +111,11 @@ impl Posture {
     /// What is known of the facility certificate.
     pub(crate) fn certificate(&self, value: Certificate) {
         self.change(|facts, now| facts.certificate = Evidence::Known { value, at: now });
+    }
+
+    /// Nothing can be said of the facility certificate now: the TPM does not answer for its key.
+    pub(crate) fn certificate_unknown(&self) {
+        self.change(|facts, now| facts.certificate = Evidence::Unknown { since: now });
     }
 
     /// What the city says of the facility.
@@ -119,10 +156,11 @@ impl Posture {
 
     fn change(&self, edit: impl FnOnce(&mut Snapshot, Timestamp)) {
         let now = now();
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        edit(&mut facts, now);
-        facts.taken = now;
-        self.published.store(Arc::new(*facts));
+        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        edit(&mut board.facts, now);
+        board.facts.taken = now;
+        self.published.store(Arc::new(board.facts));
+        board.tell(now);
     }
 }
 
@@ -149,6 +187,14 @@ mod tests {
             posture.snapshot().antivirus,
             Evidence::Known { value: Antivirus::Failing { since }, .. } if since == proof
         ));
+    }
+
+    #[test]
+    fn a_scanner_that_never_worked_lets_nothing_be_forwarded() {
+        let posture = Posture::new();
+        posture.antivirus(false);
+        let judged = Rule::AvAlive.judge(&posture.snapshot(), now());
+        assert_eq!(judged.effect, Effect::Block);
     }
 
     #[test]

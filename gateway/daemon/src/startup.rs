@@ -7,7 +7,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use gateway_antivirus::Scanner;
 use gateway_city::backoff::system_random;
 use gateway_city::feed::{FeedSettings, FeedState, Follower, Why};
@@ -32,7 +31,7 @@ use crate::desk::{BoxDesk, Run};
 use crate::late_vault::LateVault;
 use crate::pages::Pages;
 use crate::posture::{self, Posture};
-use crate::stored_notes::{self, FeedIntoStore, Forget};
+use crate::stored_notes::{FeedIntoStore, Forget, StoredNotes};
 use crate::{measure, setup_certificate, sockets};
 
 /// How long readiness waits for the TPM; without it the box comes up with its pages and the portal only.
@@ -40,6 +39,13 @@ const TPM_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often old notes are dropped and the facility's standing is confirmed.
 const UPKEEP: Duration = Duration::from_secs(600);
+
+/// How often the feed is asked for while the facility is suspended: one handshake a minute does not burden the city,
+/// and care goes on soon after the suspension has ended.
+const PROBE: Duration = Duration::from_secs(60);
+
+/// Ceiling of the feed's back-off. With full jitter, half of it is what recovery takes on average.
+const FEED_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -132,7 +138,11 @@ async fn start(
         lock,
     )?);
     let (feed_state, feed) = watch::channel(FeedState::Connecting);
-    let store = Arc::new(ArcSwapOption::<Store>::empty());
+    let notes = Arc::new(StoredNotes::new(
+        config.state_dir.clone(),
+        Arc::clone(&vault),
+        config.store_limits(),
+    ));
     let console = Arc::new(OnceLock::<Arc<Console>>::new());
 
     let pages = Arc::new(LatePages {
@@ -152,31 +162,38 @@ async fn start(
         provisioner: Arc::clone(&provisioner),
         certificates: Arc::clone(&certificates),
         vault: Arc::clone(&vault),
-        store: Arc::clone(&store),
+        notes: Arc::clone(&notes),
         feed,
         run: Arc::new(Run::default()),
     };
     let made = Arc::new(Console::new(Arc::new(desk), config.console())?);
     let _ = console.set(Arc::clone(&made));
 
-    measure_all(&config, &provisioner, &posture, &certificates, tasks)?;
-    let opening =
-        open_what_the_tpm_keeps(config, vault, Arc::clone(&certificates), Arc::clone(&store));
+    measure_all(
+        &config,
+        &provisioner,
+        &posture,
+        &certificates,
+        &vault,
+        tasks,
+    )?;
     let follow = Feed {
         certificates: Arc::clone(&certificates),
-        store,
+        notes: Arc::clone(&notes),
         staff,
         posture,
         console: made,
         state: feed_state,
     };
+    tasks.spawn(follow.run(config.city.gateway_api));
     // Opening goes on in the background when it takes longer; the box is then ready with less.
     let (opened, ready) = tokio::sync::oneshot::channel();
-    tasks.spawn(async move {
-        let endpoint = opening.await;
-        let _ = opened.send(());
-        follow.run(endpoint).await;
-    });
+    tasks.spawn(keep_what_the_tpm_holds(
+        vault,
+        Arc::clone(&certificates),
+        notes,
+        opened,
+    ));
     let _ = tokio::time::timeout(TPM_PATIENCE, ready).await;
     Ok(certificates)
 }
@@ -296,6 +313,7 @@ fn measure_all(
     provisioner: &Arc<Provisioner>,
     posture: &Arc<Posture>,
     certificates: &Arc<Certificates>,
+    vault: &Arc<LateVault>,
     tasks: &mut JoinSet<()>,
 ) -> Result<(), StartupError> {
     let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
@@ -308,46 +326,38 @@ fn measure_all(
         anonymous,
         Arc::clone(posture),
     ));
-    tasks.spawn(measure::key(Arc::clone(certificates)));
+    tasks.spawn(measure::key(Arc::clone(certificates), Arc::clone(vault)));
     Ok(())
 }
 
-/// Opens the TPM, puts the certificates to work, opens the store. Returns where the feed is.
-async fn open_what_the_tpm_keeps(
-    config: Config,
+/// Opens the TPM, puts the certificates to work, opens the store, and keeps the certificates renewed.
+async fn keep_what_the_tpm_holds(
     vault: Arc<LateVault>,
     certificates: Arc<Certificates>,
-    store: Arc<ArcSwapOption<Store>>,
-) -> gateway_city::Endpoint {
+    notes: Arc<StoredNotes>,
+    opened: tokio::sync::oneshot::Sender<()>,
+) {
     // What is on disk decides what the pages say, even when the TPM is not there.
     certificates.apply_or_log().await;
+    let mut opened = Some(opened);
+    if vault.is_refused().await {
+        // Waiting will not help; a manager at the setup page will.
+        opened.take();
+    }
     vault.open_eventually().await;
     certificates.apply_or_log().await;
-    certificates.check_key().await;
-    let limits = config.store_limits();
-    let state = config.state_dir.clone();
-    loop {
-        let (state, vault) = (state.clone(), Arc::clone(&vault));
-        match tokio::task::spawn_blocking(move || stored_notes::open(&state, &*vault, limits)).await
-        {
-            Ok(Ok(opened)) => {
-                store.store(Some(Arc::new(opened)));
-                break;
-            }
-            Ok(Err(error)) => {
-                tracing::error!(event = "store", error = %chain(&error), "the store of notes is not open")
-            }
-            Err(_) => tracing::error!(event = "store", "opening the store of notes was cut short"),
-        }
-        tokio::time::sleep(Duration::from_secs(30)).await;
-    }
-    config.city.gateway_api
+    certificates.check_key(false).await;
+    let opening = async {
+        notes.open_eventually().await;
+        drop(opened);
+    };
+    tokio::join!(opening, measure::certificates(certificates));
 }
 
 /// Follows the city's feed into the store, and acts on what its state says.
 struct Feed {
     certificates: Arc<Certificates>,
-    store: Arc<ArcSwapOption<Store>>,
+    notes: Arc<StoredNotes>,
     staff: Arc<StaffSessions>,
     posture: Arc<Posture>,
     console: Arc<Console>,
@@ -355,36 +365,51 @@ struct Feed {
 }
 
 impl Feed {
+    /// Follows whenever there is a certificate to show and a store to fill, and stops when one of them goes: with a
+    /// certificate that is revoked or has lost its key there is nothing to ask the city.
     async fn run(self, endpoint: gateway_city::Endpoint) {
-        let renewing = measure::certificates(Arc::clone(&self.certificates));
-        let following = self.follow(endpoint);
-        tokio::join!(renewing, following);
+        let mut tls = self.certificates.city_tls();
+        let mut notes = self.notes.changes();
+        loop {
+            let (Some(first), Some(store)) = (some(&mut tls).await, some(&mut notes).await) else {
+                return std::future::pending().await;
+            };
+            tokio::select! {
+                () = self.follow(endpoint.clone(), first, store) => {}
+                () = none(tls.clone()) => {}
+                _ = notes.changed() => {}
+            }
+            self.state.send_replace(FeedState::Connecting);
+        }
     }
 
-    async fn follow(&self, endpoint: gateway_city::Endpoint) {
+    async fn follow(
+        &self,
+        endpoint: gateway_city::Endpoint,
+        first: Arc<rustls::ClientConfig>,
+        store: Store,
+    ) {
+        // A restart must not end a suspension (第35条) before the city was heard.
+        if store.status().await.is_ok_and(|status| status.suspended) {
+            self.posture.standing(true);
+        }
         let mut tls = self.certificates.city_tls();
-        let Some(first) = wait_for_identity(&mut tls).await else {
-            return;
-        };
-        let Some(store) = self.store.load_full() else {
-            return;
-        };
         let (config, configs) = watch::channel(first);
         let console = Arc::clone(&self.console);
         let forget = Forget(Box::new(move |user| console.forget(user)));
         let sink = FeedIntoStore::new(
-            Store::clone(&store),
+            store.clone(),
             Arc::clone(&self.staff),
             Arc::clone(&self.posture),
             forget,
         );
-        let (follower, mut state) = Follower::new(
-            endpoint,
-            configs,
-            sink,
-            FeedSettings::default(),
-            system_random(),
-        );
+        let settings = FeedSettings {
+            longest_delay: FEED_BACKOFF,
+            probe: PROBE,
+            ..FeedSettings::default()
+        };
+        let (follower, mut state) =
+            Follower::new(endpoint, configs, sink, settings, system_random());
         let passing_on = async {
             while tls.changed().await.is_ok() {
                 if let Some(next) = tls.borrow_and_update().clone() {
@@ -395,8 +420,8 @@ impl Feed {
         let acting = async {
             loop {
                 let now = state.borrow_and_update().clone();
-                self.act(&now).await;
-                self.state.send_replace(now);
+                let before = self.state.send_replace(now.clone());
+                self.act(&before, &now).await;
                 if state.changed().await.is_err() {
                     return;
                 }
@@ -420,31 +445,38 @@ impl Feed {
         }
     }
 
-    async fn act(&self, state: &FeedState) {
-        match state {
+    async fn act(&self, before: &FeedState, now: &FeedState) {
+        match now {
             FeedState::Revoked { .. } => self.certificates.revoked().await,
             FeedState::Suspended { .. } => self.posture.standing(true),
-            FeedState::Disconnected {
-                why: Why::OwnKey, ..
-            } => self.certificates.check_key().await,
             FeedState::CaughtUp { .. } => tracing::info!(event = "feed", "level with the city"),
             FeedState::Disconnected { why, .. } => {
-                tracing::warn!(event = "feed", ?why, "not connected to the city")
+                let same = matches!(before, FeedState::Disconnected { why: old, .. } if old == why);
+                if !same {
+                    tracing::warn!(event = "feed", ?why, "not connected to the city");
+                }
+                if *why == Why::OwnKey {
+                    self.certificates.check_key(true).await;
+                }
             }
             FeedState::Connecting | FeedState::CatchingUp => {}
         }
     }
 }
 
-async fn wait_for_identity(
-    tls: &mut watch::Receiver<crate::certificates::CityTls>,
-) -> Option<Arc<rustls::ClientConfig>> {
+/// Waits until there is something; `None` when nothing can come any more.
+async fn some<T: Clone>(watched: &mut watch::Receiver<Option<T>>) -> Option<T> {
     loop {
-        if let Some(config) = tls.borrow_and_update().clone() {
-            return Some(config);
+        if let Some(value) = watched.borrow_and_update().clone() {
+            return Some(value);
         }
-        tls.changed().await.ok()?;
+        watched.changed().await.ok()?;
     }
+}
+
+/// Waits until there is nothing.
+async fn none<T>(mut watched: watch::Receiver<Option<T>>) {
+    let _ = watched.wait_for(Option::is_none).await;
 }
 
 /// Tells systemd that the control threads are alive, twice per interval it asks for (sd_watchdog_enabled(3)).

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gateway_city::feed::{FeedEvent, FeedSink, SinkError};
 use gateway_city::wire;
@@ -12,8 +13,16 @@ use gateway_notes::{Change, Limits, Opened, Personal, Store, StoreKey};
 use gateway_provisioning::durable;
 use gateway_proxy::StaffSessions;
 use gateway_tpm::{KeyVault, SealedBlob, Secret, VaultError};
+use tokio::sync::watch;
 
+use crate::certificates::chain;
+use crate::late_vault::LateVault;
 use crate::posture::{self, Posture};
+
+/// Pause between two tries to open the store.
+const RETRY: Duration = Duration::from_secs(15);
+/// How long readers of a store that is given up may take.
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// Why there is no store.
 #[derive(Debug, thiserror::Error)]
@@ -29,15 +38,109 @@ pub(crate) enum StoreError {
     Store(#[from] gateway_notes::Error),
 }
 
+/// The store in use, which may come late and may be replaced while the box runs.
+#[derive(Debug)]
+pub(crate) struct StoredNotes {
+    state: PathBuf,
+    vault: Arc<LateVault>,
+    limits: Limits,
+    in_use: watch::Sender<Option<Store>>,
+    /// One opening at a time: a store has one owner.
+    opening: tokio::sync::Mutex<()>,
+}
+
+impl StoredNotes {
+    /// No store yet.
+    #[must_use]
+    pub(crate) fn new(state: PathBuf, vault: Arc<LateVault>, limits: Limits) -> Self {
+        Self {
+            state,
+            vault,
+            limits,
+            in_use: watch::Sender::new(None),
+            opening: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The store, once it is open.
+    #[must_use]
+    pub(crate) fn store(&self) -> Option<Store> {
+        self.in_use.borrow().clone()
+    }
+
+    /// The store as it comes and is replaced.
+    #[must_use]
+    pub(crate) fn changes(&self) -> watch::Receiver<Option<Store>> {
+        self.in_use.subscribe()
+    }
+
+    /// Tries until the store is open. Each reason is logged once.
+    pub(crate) async fn open_eventually(&self) {
+        let mut told = None;
+        loop {
+            let failed = {
+                let _alone = self.opening.lock().await;
+                if self.in_use.borrow().is_some() {
+                    return;
+                }
+                self.open().await
+            };
+            let Some(reason) = failed else { return };
+            if told.as_ref() != Some(&reason) {
+                tracing::error!(event = "store", error = %reason, "the store of notes is not open; trying on");
+                told = Some(reason);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// After a new certificate: when the TPM was cleared or exchanged since, the store lives under a key that will not
+    /// be there after the next start. It is erased, and a new one begins under a key that this TPM holds.
+    pub(crate) async fn renew_lost_key(&self) {
+        {
+            let _alone = self.opening.lock().await;
+            if self.in_use.borrow().is_none() || !self.key_is_lost().await {
+                return;
+            }
+            tracing::warn!(
+                event = "store-rebuilt",
+                "the key of the store is lost; the store is filled anew"
+            );
+            if let Some(old) = self.in_use.send_replace(None) {
+                if let Err(error) = old.erase().await {
+                    tracing::error!(event = "store", error = %chain(&error), "the old store could not be erased");
+                }
+                let _ = tokio::time::timeout(CLOSING, old.close()).await;
+            }
+        }
+        self.open_eventually().await;
+    }
+
+    async fn key_is_lost(&self) -> bool {
+        let (directory, vault) = (self.state.join("notes"), Arc::clone(&self.vault));
+        let asked = tokio::task::spawn_blocking(move || unseal(&directory, &*vault)).await;
+        matches!(asked, Ok(Ok(None)))
+    }
+
+    /// Why it did not open.
+    async fn open(&self) -> Option<String> {
+        let (state, vault, limits) = (self.state.clone(), Arc::clone(&self.vault), self.limits);
+        match tokio::task::spawn_blocking(move || open(&state, &*vault, limits)).await {
+            Ok(Ok(store)) => {
+                self.in_use.send_replace(Some(store));
+                None
+            }
+            Ok(Err(error)) => Some(chain(&error)),
+            Err(_) => Some("opening it was cut short".to_owned()),
+        }
+    }
+}
+
 /// Opens the store in `<state>/notes`, making key and store where there are none. Blocks on TPM and disk.
 ///
 /// # Errors
 /// [`StoreError`]. A key that the TPM no longer opens is no error: a new one is made and the store starts empty.
-pub(crate) fn open(
-    state: &Path,
-    vault: &dyn KeyVault,
-    limits: Limits,
-) -> Result<Store, StoreError> {
+fn open(state: &Path, vault: &dyn KeyVault, limits: Limits) -> Result<Store, StoreError> {
     let directory = state.join("notes");
     durable::create_directory(&directory)
         .map_err(|error| StoreError::KeyFile(directory.clone(), error))?;

@@ -3,3 +3,4 @@
 //! It does not know any page; the tests in `tests/` do.
 
 pub mod browsing;
+pub mod visiting;
