@@ -15,15 +15,15 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::{
     Limits,
     connection::Busy,
     headers,
+    http2::Carrying,
+    incoming::Incoming,
     upstream::{H1Body, H2Body},
-    wire::Violation,
 };
 
 /// How long a client that asked first waits for the site's "100 Continue" before its body is sent anyway
@@ -167,9 +167,10 @@ impl Body for Upload {
                 me.shared.finished.store(true, Ordering::Release);
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => me.fail(match Violation::behind(&error) {
-                Some(_) => UploadError::Malformed,
-                None => UploadError::Broken,
+            Poll::Ready(Some(Err(error))) => me.fail(if error.is_violation() {
+                UploadError::Malformed
+            } else {
+                UploadError::Broken
             }),
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(data) = frame.data_ref() {
@@ -300,7 +301,8 @@ enum Source {
     Whole(Option<Bytes>),
     H1(Box<H1Body>),
     H2(Box<H2Body>),
-    Detached(Box<Incoming>),
+    Detached(Box<hyper::body::Incoming>),
+    Carrying(Option<Carrying>),
 }
 
 impl Reply {
@@ -335,11 +337,23 @@ impl Reply {
     }
 
     /// The body of a response whose connection is driven elsewhere.
-    pub(crate) fn detached(body: Incoming) -> Self {
+    pub(crate) fn detached(body: hyper::body::Incoming) -> Self {
         if body.is_end_stream() {
             return Self::empty();
         }
         Self::from(Source::Detached(Box::new(body)))
+    }
+
+    /// What an HTTP/2 stream is promised to, once the response is sent; without it, nothing.
+    pub(crate) const fn carrying(carrying: Option<Carrying>) -> Self {
+        Self::from(Source::Carrying(carrying))
+    }
+
+    pub(crate) const fn take_carrying(&mut self) -> Option<Carrying> {
+        match &mut self.source {
+            Source::Carrying(carrying) => carrying.take(),
+            _ => None,
+        }
     }
 
     /// Keeps `busy` until the body has been sent or dropped.
@@ -365,6 +379,7 @@ impl Body for Reply {
                 .poll_frame(cx)
                 .map_ok(headers::trailers)
                 .map_err(ReplyError::Cut),
+            Source::Carrying(_) => Poll::Ready(None),
         }
     }
 
@@ -374,6 +389,7 @@ impl Body for Reply {
             Source::H1(body) => body.is_end_stream(),
             Source::H2(body) => body.is_end_stream(),
             Source::Detached(body) => body.is_end_stream(),
+            Source::Carrying(_) => true,
         }
     }
 
@@ -383,6 +399,7 @@ impl Body for Reply {
             Source::H1(body) => body.size_hint(),
             Source::H2(body) => body.size_hint(),
             Source::Detached(body) => body.size_hint(),
+            Source::Carrying(_) => SizeHint::with_exact(0),
         }
     }
 }

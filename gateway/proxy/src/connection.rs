@@ -8,16 +8,11 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
-    time::Duration,
 };
 
 use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    server::conn::{http1, http2},
-    service::Service,
-};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::{server::conn::http1, service::Service};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -25,7 +20,8 @@ use crate::{
     Limits,
     body::Reply,
     drain::Phase,
-    handler,
+    handler, http2,
+    incoming::Incoming,
     listener::Slot,
     pulse::{Expired, Felt, Pulse},
     route::Route,
@@ -119,7 +115,7 @@ pub(crate) struct Arrival {
 /// What every connection of a worker is built from.
 pub(crate) struct Protocols {
     http1: http1::Builder,
-    http2: http2::Builder<TokioExecutor>,
+    pub(crate) http2: h2::server::Builder,
 }
 
 impl Protocols {
@@ -131,19 +127,10 @@ impl Protocols {
             .max_headers(limits.header_count)
             .max_buf_size(limits.header_bytes.max(8 * 1024))
             .half_close(false);
-        let mut http2 = http2::Builder::new(TokioExecutor::new());
-        http2
-            .timer(hyper_util::rt::TokioTimer::new())
-            .initial_stream_window_size(limits.stream_window)
-            .initial_connection_window_size(limits.connection_window)
-            .max_concurrent_streams(limits.streams)
-            .max_header_list_size(limits.header_list_bytes)
-            .max_pending_accept_reset_streams(20)
-            .max_send_buf_size(256 * 1024)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(20))
-            .enable_connect_protocol();
-        Self { http1, http2 }
+        Self {
+            http1,
+            http2: http2::builder(limits),
+        }
     }
 }
 
@@ -231,6 +218,7 @@ where
             served.as_mut().graceful_shutdown();
             Poll::Pending
         }
+        Action::Beat => Poll::Pending,
     })
     .await;
     if let Some(violation) = watch.violation() {
@@ -244,18 +232,16 @@ where
 {
     let worker = Arc::clone(&connection.worker);
     let pulse = Arc::clone(&connection.pulse);
-    let (io, handle) = Deferred::new(TokioIo::new(io));
-    let served = worker
-        .protocols
-        .http2
-        .serve_connection(io, Requests(connection));
-    let mut driven = wire::drive(handle, served);
+    let (io, handle) = Deferred::new(io);
+    let mut driven = wire::drive(handle, http2::serve(connection, io));
     attend(&worker, &pulse, false, |action, cx| match action {
         Action::Poll => Pin::new(&mut driven).poll(cx).map(drop),
         Action::Finish => {
-            driven.connection().graceful_shutdown();
+            driven.connection().finish();
             Poll::Pending
         }
+        Action::Beat if driven.connection().beat(pulse.has_heard()) => Poll::Pending,
+        Action::Beat => Poll::Ready(()),
     })
     .await;
 }
@@ -266,6 +252,8 @@ enum Action {
     Poll,
     /// Finish what is in flight, take nothing new.
     Finish,
+    /// See whether the client still lives; ready if it does not.
+    Beat,
 }
 
 /// Drives a connection until it ends, is idle for too long, misbehaves, or the data path ends.
@@ -293,6 +281,9 @@ async fn attend(
                 return Poll::Pending;
             }
             timer.as_mut().reset(tokio::time::Instant::now() + interval);
+            if act(Action::Beat, cx).is_ready() {
+                return Poll::Ready(());
+            }
             match pulse.judge(limits, heads) {
                 None => {}
                 Some(Expired::Idle) if !finishing => {
@@ -309,14 +300,17 @@ async fn attend(
 /// Hands each request of a connection to the handler.
 struct Requests(Arc<Connection>);
 
-impl Service<Request<Incoming>> for Requests {
+impl Service<Request<hyper::body::Incoming>> for Requests {
     type Response = Response<Reply>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Reply>, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         // Boxed, so that an idle connection does not carry the space of a busy one.
-        Box::pin(handler::handle(Arc::clone(&self.0), request))
+        Box::pin(handler::handle(
+            Arc::clone(&self.0),
+            request.map(Incoming::Http1),
+        ))
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use gateway_policy::Permit;
 use http::{HeaderValue, Request, Response, Uri, Version, header, uri::PathAndQuery};
-use hyper::body::Incoming;
 
 use crate::{
     StaffSessions,
@@ -12,6 +11,8 @@ use crate::{
     connection::Connection,
     error::{Failure, Fault, FaultKind},
     headers,
+    http2::Interim,
+    incoming::Incoming,
     route::Route,
     upstream::{Lease, Pool, repeatable},
 };
@@ -34,6 +35,7 @@ pub(crate) async fn forward(
 
     let received = request.version();
     let hold = expects_continue(&request);
+    let interim = request.body().interim();
     let (mut head, body) = request.into_parts();
     let (upload, progress) = Upload::new(body, &shared.config.limits, hold);
     headers::towards_site(&mut head.headers, route.forwarded.clone(), received);
@@ -41,7 +43,7 @@ pub(crate) async fn forward(
     head.extensions.clear();
 
     let mut request = Some(Request::from_parts(head, upload));
-    let mut response = match send(pool, route, &mut request, &progress).await {
+    let mut response = match send(pool, route, &mut request, &progress, interim.as_ref()).await {
         Ok(response) => response,
         Err(fault) => {
             return Err(match progress.failure() {
@@ -64,10 +66,11 @@ async fn send(
     route: &Route,
     request: &mut Option<Request<Upload>>,
     progress: &Progress,
+    interim: Option<&Interim>,
 ) -> Result<Response<Reply>, Fault> {
     pool.site.budget.deposit();
     let spare = request.as_ref().and_then(repeatable);
-    let fault = match attempt(pool, route, request, progress).await {
+    let fault = match attempt(pool, route, request, progress, interim).await {
         Ok(response) => return Ok(response),
         Err(fault) => fault,
     };
@@ -78,7 +81,7 @@ async fn send(
     if request.is_none() || !fault.kind.may_differ_elsewhere() || !pool.site.budget.withdraw() {
         return Err(fault);
     }
-    Box::pin(attempt(pool, route, request, progress)).await
+    Box::pin(attempt(pool, route, request, progress, interim)).await
 }
 
 /// One attempt. The request is still there afterwards if not a byte of it was sent.
@@ -87,6 +90,7 @@ async fn attempt(
     route: &Route,
     request: &mut Option<Request<Upload>>,
     progress: &Progress,
+    interim: Option<&Interim>,
 ) -> Result<Response<Reply>, Fault> {
     let lease = match pool.at_once() {
         Some(lease) => lease,
@@ -96,8 +100,8 @@ async fn attempt(
         address(request, route, &lease);
         if lease.is_http2() {
             progress.proceed();
-        } else if request.headers().contains_key(header::EXPECT) {
-            relay_continue(request, progress);
+        } else if interim.is_some() || request.headers().contains_key(header::EXPECT) {
+            relay_interim(request, progress, interim);
         }
     }
     lease.exchange(request, progress, pool).await
@@ -136,12 +140,16 @@ fn expects_continue(request: &Request<Incoming>) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// The client's body is asked for when the site asks for it (RFC 9110 section 10.1.1).
-fn relay_continue(request: &mut Request<Upload>, progress: &Progress) {
+/// The client's body is asked for when the site asks for it (RFC 9110 section 10.1.1); other interim responses pass, if
+/// there is a way for them.
+fn relay_interim(request: &mut Request<Upload>, progress: &Progress, interim: Option<&Interim>) {
     let progress = progress.clone();
+    let interim = interim.cloned();
     hyper::ext::on_informational(request, move |response| {
         if response.status() == http::StatusCode::CONTINUE {
             progress.proceed();
+        } else if let Some(interim) = &interim {
+            interim.pass(response.status(), response.headers());
         }
     });
 }

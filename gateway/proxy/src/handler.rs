@@ -6,7 +6,6 @@ use std::{convert::Infallible, sync::Arc};
 use gateway_policy::{Area, Permit};
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 use crate::{
     LocalRequest, StaffSession,
@@ -14,7 +13,9 @@ use crate::{
     connection::{Busy, Connection, Door},
     error::{Failure, Fault, FaultKind},
     forward::{self, forward},
-    headers, pac,
+    headers,
+    incoming::Incoming,
+    pac,
     pages::{self, Wants},
     record::{self, SupportCode},
     route::{Route, Target, authority_of},
@@ -206,7 +207,11 @@ async fn local(
         peer: connection.peer,
         staff,
     };
-    Ok(shared.pages.respond(local).await.map(Reply::whole))
+    let mut response = shared.pages.respond(local).await.map(Reply::whole);
+    if head.version == Version::HTTP_2 {
+        headers::for_http2(response.headers_mut());
+    }
+    Ok(response)
 }
 
 /// Notices that a client took its request back.

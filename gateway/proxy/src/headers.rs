@@ -176,6 +176,20 @@ pub(crate) fn towards_client(headers: &mut HeaderMap) {
     headers.append(CACHE_STATUS, BYPASSED);
 }
 
+/// Prepares an interim response of a site for the client. It has no content, and so no framing (RFC 9110 section 8.6).
+pub(crate) fn interim(headers: &mut HeaderMap) {
+    strip(headers, |name| {
+        is_hop_by_hop(name)
+            || name.starts_with("renraku-")
+            || matches!(name, "alt-svc" | "content-length" | "trailer")
+    });
+}
+
+/// Takes out of a response of the box's own what HTTP/2 has no place for (RFC 9113 section 8.2.2).
+pub(crate) fn for_http2(headers: &mut HeaderMap) {
+    strip(headers, is_hop_by_hop);
+}
+
 /// Takes out of a trailer section what could change how the message is framed, routed or authenticated
 /// (RFC 9110 section 6.5.1).
 pub(crate) fn trailers(frame: Frame<Bytes>) -> Frame<Bytes> {

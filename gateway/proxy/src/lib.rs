@@ -15,6 +15,8 @@ mod error;
 mod forward;
 mod handler;
 mod headers;
+mod http2;
+mod incoming;
 mod limits;
 mod listener;
 mod pac;

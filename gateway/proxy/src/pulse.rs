@@ -40,6 +40,7 @@ pub(crate) struct Pulse {
     resets: AtomicU32,
     resets_since: AtomicU64,
     cut: AtomicBool,
+    heard: AtomicBool,
 }
 
 impl Pulse {
@@ -53,6 +54,7 @@ impl Pulse {
             resets: AtomicU32::new(0),
             resets_since: AtomicU64::new(0),
             cut: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
         }
     }
 
@@ -91,7 +93,13 @@ impl Pulse {
         self.cut.load(Relaxed)
     }
 
+    /// Whether anything was read since this was last asked.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.heard.swap(false, Relaxed)
+    }
+
     fn read(&self) {
+        self.heard.store(true, Relaxed);
         if self.in_flight.load(Relaxed) == 0 && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(self.now(), Relaxed);
         }

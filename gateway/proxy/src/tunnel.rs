@@ -6,12 +6,9 @@ use std::{io, sync::Arc, time::Duration};
 use aws_lc_rs::{digest, rand::SecureRandom};
 use base64::Engine as _;
 use gateway_policy::{Asked, Permit};
+use h2::ext::Protocol;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
-use hyper::{
-    body::Incoming,
-    ext::Protocol,
-    upgrade::{OnUpgrade, Upgraded},
-};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -21,6 +18,7 @@ use crate::{
     drain::Phase,
     error::{Failure, Fault, FaultKind},
     forward, headers,
+    incoming::{Incoming, Leaving, leave},
     route::{Route, authority_of},
 };
 
@@ -65,7 +63,7 @@ pub(crate) async fn websocket(
     connection: &Arc<Connection>,
     route: &Route,
     site: usize,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<Reply>, Failure> {
     drop(permit);
     let shared = &connection.worker.shared;
@@ -75,10 +73,10 @@ pub(crate) async fn websocket(
         .get(site)
         .ok_or_else(|| Fault::new(FaultKind::Stopping))?;
     let http2 = request.version() == Version::HTTP_2;
-    let client = hyper::upgrade::on(&mut request);
     let handshake = Handshake::prepare(request.headers(), http2)?;
     let cookie = request.headers().get(header::COOKIE).cloned();
     let outgoing = handshake.request(&request, route);
+    let (client, carrying) = leave(request);
 
     let mut sender = pool.checkout_for_upgrade().await?;
     let limit = shared.config.limits.first_byte;
@@ -99,7 +97,7 @@ pub(crate) async fn websocket(
         return Err(Fault::new(FaultKind::Protocol).into());
     }
     let city = hyper::upgrade::on(&mut response);
-    let mut answer = response.map(|_| Reply::empty());
+    let mut answer = response.map(|_| Reply::carrying(carrying));
     forward::learn(&shared.staff, cookie.as_ref(), &answer);
     headers::towards_client(answer.headers_mut());
     if http2 {
@@ -178,14 +176,15 @@ impl Handshake {
 }
 
 /// Carries bytes both ways until a side ends, both are silent too long, the gate turns or the data path ends.
-async fn relay(connection: Arc<Connection>, asked: Asked, client: OnUpgrade, city: OnUpgrade) {
+async fn relay(connection: Arc<Connection>, asked: Asked, client: Leaving, city: OnUpgrade) {
     // In HTTP/2 the stream is part of a connection that must not count as idle meanwhile.
     let _busy = connection::Busy::new(&connection);
     let shared = &connection.worker.shared;
+    let city = async { city.await.map_err(io::Error::other) };
     let Ok((client, city)) = futures_util::future::try_join(client, city).await else {
         return;
     };
-    let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+    let (from_client, to_client) = tokio::io::split(client);
     let (from_city, to_city) = tokio::io::split(TokioIo::new(city));
     let idle = shared.config.limits.tunnel_idle;
     let both = futures_util::future::try_join(
@@ -239,7 +238,7 @@ async fn gate_turns(connection: &Connection, asked: Asked) {
 /// Answers CONNECT: to the city's hosts with a tunnel whose TLS ends here, to anything else not at all.
 pub(crate) fn accept(
     connection: &Arc<Connection>,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Response<Reply>, Failure> {
     let shared = &connection.worker.shared;
     let (_, authority) = authority_of(&request)?;
@@ -254,14 +253,13 @@ pub(crate) fn accept(
     if let Some(guard) = &connection.guard {
         guard.opaque();
     }
-    let client = hyper::upgrade::on(&mut request);
+    let (client, carrying) = leave(request);
     let outer = Arc::clone(connection);
     tokio::spawn(async move {
         let _busy = connection::Busy::new(&outer);
-        if let Ok(upgraded) = client.await {
-            let upgraded: TokioIo<Upgraded> = TokioIo::new(upgraded);
-            connection::serve_tls(outer.inner_arrival(), upgraded).await;
+        if let Ok(inner) = client.await {
+            connection::serve_tls(outer.inner_arrival(), inner).await;
         }
     });
-    Ok(Response::new(Reply::empty()))
+    Ok(Response::new(Reply::carrying(carrying)))
 }

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, ready};
 
-use hyper::rt::{Read, ReadBufCursor, Write};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that may wait for the transport; a connection that has this much waiting is told to wait.
 const CAPACITY: usize = 64 * 1024;
@@ -32,7 +32,7 @@ struct Gathered<T> {
     unflushed: bool,
 }
 
-impl<T: Write + Unpin> Gathered<T> {
+impl<T: AsyncWrite + Unpin> Gathered<T> {
     fn room(&self) -> usize {
         CAPACITY - (self.waiting.len() - self.taken)
     }
@@ -129,17 +129,17 @@ impl<T> Deferred<T> {
 #[derive(Debug)]
 pub struct Handle<T>(Shared<T>);
 
-impl<T: Read + Unpin> Read for Deferred<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Deferred<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0.lock().io).poll_read(cx, buf)
     }
 }
 
-impl<T: Write + Unpin> Write for Deferred<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Deferred<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -191,7 +191,7 @@ impl<T: Write + Unpin> Write for Deferred<T> {
 /// Drives an HTTP/2 connection over the [`Deferred`] transport that `handle` belongs to.
 pub fn drive<T, C>(handle: Handle<T>, connection: C) -> Driven<T, C>
 where
-    T: Write + Unpin,
+    T: AsyncWrite + Unpin,
     C: Future + Unpin,
 {
     Driven {
@@ -226,17 +226,17 @@ impl<T, C: Future + Unpin> Unpin for Driven<T, C> {}
 
 impl<T, C> Future for Driven<T, C>
 where
-    T: Write + Unpin,
+    T: AsyncWrite + Unpin,
     C: Future + Unpin,
 {
     type Output = io::Result<C::Output>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.outcome.is_none() {
-            if let Poll::Ready(outcome) = Pin::new(&mut this.connection).poll(cx) {
-                this.outcome = Some(outcome);
-            }
+        if this.outcome.is_none()
+            && let Poll::Ready(outcome) = Pin::new(&mut this.connection).poll(cx)
+        {
+            this.outcome = Some(outcome);
         }
         match this.handle.0.lock().poll_drain(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),

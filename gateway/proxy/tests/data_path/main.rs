@@ -11,6 +11,7 @@
 
 mod bounds;
 mod client;
+mod early_hints;
 mod lan;
 mod lifecycle;
 mod nginx;

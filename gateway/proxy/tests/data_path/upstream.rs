@@ -57,7 +57,7 @@ fn proxy_error(answer: &Answer) -> String {
 }
 
 /// A server that speaks TLS and then does what it is told with the bytes.
-async fn scripted<F, Fut>(setup: &Setup, script: F) -> SocketAddr
+pub async fn scripted<F, Fut>(setup: &Setup, script: F) -> SocketAddr
 where
     F: Fn(usize, tokio_rustls::server::TlsStream<tokio::net::TcpStream>) -> Fut
         + Send
@@ -87,7 +87,7 @@ where
     address
 }
 
-async fn read_head(tls: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<String> {
+pub async fn read_head(tls: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(tls.read_u8().await?);

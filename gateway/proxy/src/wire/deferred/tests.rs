@@ -16,7 +16,7 @@ use super::*;
 /// A transport that counts writes, and takes no more than it is told.
 #[derive(Debug)]
 struct Counting {
-    io: TokioIo<DuplexStream>,
+    io: DuplexStream,
     writes: Arc<AtomicUsize>,
     broken: bool,
 }
@@ -25,7 +25,7 @@ impl Counting {
     fn new(io: DuplexStream) -> (Self, Arc<AtomicUsize>) {
         let writes = Arc::new(AtomicUsize::new(0));
         let counting = Self {
-            io: TokioIo::new(io),
+            io,
             writes: Arc::clone(&writes),
             broken: false,
         };
@@ -33,17 +33,17 @@ impl Counting {
     }
 }
 
-impl Read for Counting {
+impl AsyncRead for Counting {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl Write for Counting {
+impl AsyncWrite for Counting {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -95,10 +95,11 @@ impl hyper::service::Service<Request<Incoming>> for Lengths {
     }
 }
 
-type Connection<T> = hyper::server::conn::http2::Connection<T, Lengths, TokioExecutor>;
+type Connection<T> = hyper::server::conn::http2::Connection<TokioIo<T>, Lengths, TokioExecutor>;
 
-fn connection<T: Read + Write + Unpin>(io: T) -> Connection<T> {
-    hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, Lengths)
+fn connection<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Connection<T> {
+    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(io), Lengths)
 }
 
 type Client = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
