@@ -233,10 +233,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if this.outcome.is_none() {
-            if let Poll::Ready(outcome) = Pin::new(&mut this.connection).poll(cx) {
-                this.outcome = Some(outcome);
-            }
+        if this.outcome.is_none()
+            && let Poll::Ready(outcome) = Pin::new(&mut this.connection).poll(cx)
+        {
+            this.outcome = Some(outcome);
         }
         match this.handle.0.lock().poll_drain(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
