@@ -79,7 +79,8 @@ pub(crate) struct Site {
     pub(crate) port: u16,
     /// Dial here instead of asking the DNS for the first host name.
     pub(crate) connect: Option<SocketAddr>,
-    /// PEM file with further authorities the upstream may be trusted by, beside the city's trust anchor.
+    /// PEM file with the authorities of a site that is not the city's. Such a site is never shown the facility
+    /// certificate, and nothing it says of staff is believed. Absent: the site is the city's.
     pub(crate) anchor: Option<PathBuf>,
     /// Paths open to everybody whatever the verdict (第17条), each with everything below it; `/` is the root page alone.
     #[serde(default)]

@@ -40,9 +40,9 @@ const TPM_PATIENCE: Duration = Duration::from_secs(10);
 /// How often old notes are dropped and the facility's standing is confirmed.
 const UPKEEP: Duration = Duration::from_secs(600);
 
-/// How often the feed is asked for while the facility is suspended: one handshake a minute does not burden the city,
+/// How often the feed is asked for while the facility is suspended: two handshakes a minute do not burden the city,
 /// and care goes on soon after the suspension has ended.
-const PROBE: Duration = Duration::from_secs(60);
+const PROBE: Duration = Duration::from_secs(30);
 
 /// Ceiling of the feed's back-off. With full jitter, half of it is what recovery takes on average.
 const FEED_BACKOFF: Duration = Duration::from_secs(60);
@@ -241,17 +241,14 @@ fn data_path(
     };
     let (https_port, http_port) = (port(&opened.https, 443), port(&opened.http, 80));
     let names = config.console_names();
-    let mut roots = read_roots(&config.city.anchor)?;
-    for anchor in config.sites.iter().filter_map(|site| site.anchor.as_ref()) {
-        roots.extend(read_roots(anchor)?);
-    }
+    let roots = read_roots(&config.city.anchor)?;
     let workers = match config.limits.workers {
         0 => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         workers => NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
     };
     let certificate = setup_certificate::make(&config.state_dir, &config.lan.names)?;
     let proxy = ProxyConfig {
-        sites: config.sites.iter().map(site).collect(),
+        sites: config.sites.iter().map(site).collect::<Result<_, _>>()?,
         console_hosts: names
             .iter()
             .cloned()
@@ -291,8 +288,14 @@ fn read_roots(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, St
         .map_err(unusable)
 }
 
-fn site(site: &crate::config::Site) -> gateway_proxy::Site {
-    gateway_proxy::Site {
+fn site(site: &crate::config::Site) -> Result<gateway_proxy::Site, StartupError> {
+    let owner = match &site.anchor {
+        None => gateway_proxy::Owner::City,
+        Some(anchor) => gateway_proxy::Owner::Other {
+            roots: read_roots(anchor)?,
+        },
+    };
+    Ok(gateway_proxy::Site {
         hosts: site.hosts.clone(),
         upstream: gateway_proxy::Upstream {
             host: site.hosts.first().cloned().unwrap_or_default(),
@@ -305,7 +308,8 @@ fn site(site: &crate::config::Site) -> gateway_proxy::Site {
             Protocol::Http1 => gateway_proxy::Protocol::Http1,
             Protocol::Http2 => gateway_proxy::Protocol::Http2,
         },
-    }
+        owner,
+    })
 }
 
 fn measure_all(

@@ -44,7 +44,7 @@ use bytes::Bytes;
 use gateway_policy::{Gate, Snapshot, Timestamp};
 use http::{HeaderMap, Method, Uri};
 
-pub use config::{Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
+pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
 pub use error::StartError;
 pub use gateway_city::wire::Role;
 pub use limits::Limits;
