@@ -69,6 +69,8 @@ const NEEDS: &[Need] = &[
     // Strangers that the tests let loose on the product.
     need(&["tpm2-tools"], &[Test]),
     need(&["strongswan-pki"], &[Test]),
+    // Its ECDSA; only recommended by the package, and recommendations are not installed.
+    need(&["libstrongswan-standard-plugins"], &[Test]),
     need(&["chromium"], &[Test]),
     need(&["chromium-driver"], &[Test]),
     need(&["fonts-noto-cjk"], &[Test]),
