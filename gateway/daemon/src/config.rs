@@ -213,6 +213,13 @@ impl Config {
         let city = document.table("city");
         let lan = document.table("lan");
         let sites: Vec<Site> = document.tables("site");
+        let one_is_faulty = document
+            .faults
+            .iter()
+            .any(|fault| fault.key.starts_with("site"));
+        if sites.is_empty() && !one_is_faulty {
+            document.note("site", "at least one [[site]] must be relayed");
+        }
         let antivirus = document.table("antivirus");
         let store = document.table("store");
         let limits = document.table("limits");
@@ -342,9 +349,6 @@ fn check(
 ) {
     if listen.is_some_and(|listen| listen.https.is_empty()) {
         document.note("listen.https", "needs at least one address");
-    }
-    if sites.is_empty() {
-        document.note("site", "at least one [[site]] must be relayed");
     }
     let mut seen: Vec<&str> = Vec::new();
     for (index, site) in sites.iter().enumerate() {
