@@ -173,7 +173,7 @@ fn a_certificate_of_another_authority_fails_the_handshake() {
     assert!(!out.status.success());
     // curl may be told before the city has written its line.
     let said = (0..100).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         city.log().contains("handshake failed")
     });
     let curl = String::from_utf8_lossy(&out.stderr);
