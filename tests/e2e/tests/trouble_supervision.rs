@@ -1,4 +1,4 @@
-//! What systemd relies on: readiness, signs of life, handed-over sockets.
+//! What systemd relies on: readiness, signs of life, an end in good order.
 
 #![allow(
     clippy::unwrap_used,
@@ -93,56 +93,4 @@ fn readiness_and_signs_of_life_come_when_the_box_serves() {
         gatewayd.wait(Duration::from_secs(20)).unwrap().code(),
         Some(0)
     );
-}
-
-#[test]
-fn sockets_handed_over_by_systemd_are_served() {
-    let facility = stopped();
-    let gateway = &facility.gateway;
-    let directory = tempfile::tempdir().unwrap();
-    let address = directory.path().join("notify");
-    let supervisor = Supervisor::at(&address);
-    // Both families on one port are handed over one by one, as gatewayd.socket would with BindIPv6Only=ipv6-only.
-    let mut activated = Program::new(
-        "systemd-socket-activate",
-        "systemd-socket-activate",
-        directory.path().join("log"),
-    );
-    for port in [gateway.https_port(), gateway.http_port()] {
-        for host in ["127.0.0.1", "[::1]"] {
-            activated = activated.args(["--listen", &format!("{host}:{port}")]);
-        }
-    }
-    let activated = activated
-        .args(["--setenv", &format!("NOTIFY_SOCKET={}", address.display())])
-        .arg(binaries::ours("gatewayd").unwrap())
-        .arg("--config")
-        .arg(gateway.configuration_file())
-        .spawn()
-        .unwrap();
-    let visitor = Visitor::new(&facility, "sakura-01");
-    // The connection that woke it waits in the queue and is served.
-    let first = test_harness::wait::until("the sockets", Duration::from_secs(20), || {
-        let answer = visitor.open(&gateway.portal_url());
-        (answer.status != 0).then_some(answer)
-    })
-    .unwrap();
-    assert_eq!(first.status, 200, "{first:?}");
-    supervisor.wait_for("READY=1");
-    assert!(visitor.sign_in(&facility, "sakura-01").says("支援対象者"));
-    for family in ["--ipv4", "--ipv6"] {
-        assert_eq!(
-            visitor.send(&[family, &gateway.portal_url()]).status,
-            200,
-            "{family}"
-        );
-        let plain = format!(
-            "http://renraku.takahagi.localhost:{}/proxy.pac",
-            gateway.http_port()
-        );
-        let pac = visitor.send(&[family, &plain]);
-        assert!(pac.says("FindProxyForURL"), "{family}: {pac:?}");
-    }
-    let log = activated.output_text();
-    assert!(!log.contains("cannot listen"), "{log}");
 }
