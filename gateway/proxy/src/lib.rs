@@ -21,6 +21,7 @@ mod pac;
 mod pages;
 mod pulse;
 mod record;
+mod refusals;
 mod route;
 mod staff;
 mod tls;
