@@ -9,6 +9,7 @@
 //! Every handshake therefore runs on tokio's blocking pool (see [`https::dial`]); callers may use either runtime
 //! flavour and need not take precautions of their own.
 
+mod answer;
 pub mod api;
 pub mod backoff;
 mod error;

@@ -54,7 +54,8 @@ const READ_STORED: (&str, &str) = ("/notes", "保存した連絡を読む");
 /// The one sentence and the one next action.
 pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
     // A certificate that came to its end has a sentence of its own.
-    let came_to_its_end = matches!(status.snapshot.certificate, Evidence::Known { value, .. } if value != Certificate::Absent);
+    let came_to_its_end = status.verdict.rule == Some(Rule::Cert)
+        && matches!(status.snapshot.certificate, Evidence::Known { value, .. } if value != Certificate::Absent);
     if !ready && !came_to_its_end {
         return Headline {
             light: Light::Amber,

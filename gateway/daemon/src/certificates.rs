@@ -383,7 +383,8 @@ impl Certificates {
     }
 }
 
-fn held(identity: &Identity) -> Certificate {
+/// A certificate in use, in the words of the policy.
+pub(crate) fn held(identity: &Identity) -> Certificate {
     Certificate::Held {
         not_before: Timestamp(identity.not_before.unix_timestamp()),
         not_after: Timestamp(identity.not_after.unix_timestamp()),

@@ -79,7 +79,8 @@ pub(crate) struct Site {
     pub(crate) port: u16,
     /// Dial here instead of asking the DNS for the first host name.
     pub(crate) connect: Option<SocketAddr>,
-    /// PEM file with further authorities the upstream may be trusted by, beside the city's trust anchor.
+    /// PEM file with the authorities of a site that is not the city's. Such a site is never shown the facility
+    /// certificate, and nothing it says of staff is believed. Absent: the site is the city's.
     pub(crate) anchor: Option<PathBuf>,
     /// Paths open to everybody whatever the verdict (第17条), each with everything below it; `/` is the root page alone.
     #[serde(default)]
@@ -212,6 +213,13 @@ impl Config {
         let city = document.table("city");
         let lan = document.table("lan");
         let sites: Vec<Site> = document.tables("site");
+        let one_is_faulty = document
+            .faults
+            .iter()
+            .any(|fault| fault.key.starts_with("site"));
+        if sites.is_empty() && !one_is_faulty {
+            document.note("site", "at least one [[site]] must be relayed");
+        }
         let antivirus = document.table("antivirus");
         let store = document.table("store");
         let limits = document.table("limits");
@@ -341,9 +349,6 @@ fn check(
 ) {
     if listen.is_some_and(|listen| listen.https.is_empty()) {
         document.note("listen.https", "needs at least one address");
-    }
-    if sites.is_empty() {
-        document.note("site", "at least one [[site]] must be relayed");
     }
     let mut seen: Vec<&str> = Vec::new();
     for (index, site) in sites.iter().enumerate() {

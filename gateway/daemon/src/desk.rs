@@ -320,10 +320,11 @@ fn links(feed: &FeedState) -> (Link, Link) {
             since,
             why: Why::Network,
         } => (Link::Unknown, down(*since)),
+        // What failed is on this side: the city was there.
         FeedState::Disconnected {
-            since,
             why: Why::OwnKey | Why::Sink,
-        } => (Link::Unknown, down(*since)),
+            ..
+        } => (Link::Up, Link::Up),
         FeedState::Disconnected { since, .. } => (Link::Up, down(*since)),
         FeedState::Revoked { .. } | FeedState::Suspended { .. } => (Link::Up, Link::Up),
     }

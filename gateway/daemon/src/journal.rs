@@ -18,6 +18,7 @@ pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
     ("ready", "6d1f0c3a5b7e4a0f9c1d2e3f40516273"),
     ("draining", "0b5a5c0a8f8d4b43b8b8d2d2e6f1a7c4"),
     ("config-fault", "f3a1b5c27d0e4c55a1a4f0e9d8c7b6a5"),
+    ("not-started", "7d41c09e5b3a4f8896e2a1d05c7b3f14"),
     ("decision", "2c9e8d7b6a5f4e3d8c1b0a9f8e7d6c5b"),
     ("upstream-failure", "7a6b5c4d3e2f41908a7b6c5d4e3f2a1b"),
     ("tpm-key-lost", "c1d2e3f4a5b64788990a1b2c3d4e5f60"),

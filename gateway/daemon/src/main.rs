@@ -3,6 +3,7 @@
 mod certificates;
 mod config;
 mod desk;
+mod following;
 mod journal;
 mod late_vault;
 mod measure;
@@ -50,7 +51,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Err(error) = process::forbid_core_dumps() {
-        tracing::error!(event = "config-fault", %error, "core dumps cannot be forbidden; not starting");
+        tracing::error!(event = "not-started", %error, "core dumps cannot be forbidden");
         return ExitCode::FAILURE;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(event = "config-fault", error = %certificates::chain(&error), "not started");
+            tracing::error!(event = "not-started", error = %certificates::chain(&error), "not started");
             ExitCode::FAILURE
         }
     }

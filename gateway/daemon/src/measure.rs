@@ -12,6 +12,7 @@ use http::Request;
 use http_body_util::Full;
 use rustls::ClientConfig;
 use time::OffsetDateTime;
+use tokio::sync::oneshot;
 
 use crate::certificates::Certificates;
 use crate::late_vault::LateVault;
@@ -46,9 +47,15 @@ pub(crate) async fn snapshot(posture: Arc<Posture>) {
     }
 }
 
-/// Scans the canary (compliance check AV-ALIVE, 第27条).
-pub(crate) async fn scanner(scanner: Scanner, interval: Duration, posture: Arc<Posture>) {
+/// Scans the canary (compliance check AV-ALIVE, 第27条). `first` is told when the first scan has ended either way.
+pub(crate) async fn scanner(
+    scanner: Scanner,
+    interval: Duration,
+    posture: Arc<Posture>,
+    first: oneshot::Sender<()>,
+) {
     let mut was_alive = None;
+    let mut first = Some(first);
     loop {
         let alive = match scanner.canary().await {
             Ok(_) => true,
@@ -70,6 +77,7 @@ pub(crate) async fn scanner(scanner: Scanner, interval: Duration, posture: Arc<P
         }
         was_alive = Some(alive);
         posture.antivirus(alive);
+        first.take();
         tokio::time::sleep(if alive { interval } else { CANARY_RETRY }).await;
     }
 }

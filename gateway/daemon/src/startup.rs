@@ -8,13 +8,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use gateway_antivirus::Scanner;
-use gateway_city::backoff::system_random;
-use gateway_city::feed::{FeedSettings, FeedState, Follower, Why};
+use gateway_city::feed::FeedState;
 use gateway_city::tls as city_tls;
 use gateway_console::Console;
-use gateway_notes::Store;
 use gateway_policy::Gate;
-use gateway_provisioning::{Provisioner, ProvisioningConfig, ProvisioningError, StateLock};
+use gateway_provisioning::{
+    Failure, Provisioner, ProvisioningConfig, ProvisioningError, StateLock,
+};
 use gateway_proxy::{
     Dependencies, LanCertificate, Listeners, Proxy, ProxyConfig, Running, StaffSessions, StartError,
 };
@@ -25,27 +25,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::certificates::{Certificates, chain};
+use crate::certificates::{Certificates, held};
 use crate::config::{Config, Protocol};
 use crate::desk::{BoxDesk, Run};
+use crate::following::Feed;
 use crate::late_vault::LateVault;
 use crate::pages::Pages;
 use crate::posture::{self, Posture};
-use crate::stored_notes::{FeedIntoStore, Forget, StoredNotes};
+use crate::stored_notes::StoredNotes;
 use crate::{measure, setup_certificate, sockets};
 
 /// How long readiness waits for the TPM; without it the box comes up with its pages and the portal only.
 const TPM_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often old notes are dropped and the facility's standing is confirmed.
-const UPKEEP: Duration = Duration::from_secs(600);
-
-/// How often the feed is asked for while the facility is suspended: one handshake a minute does not burden the city,
-/// and care goes on soon after the suspension has ended.
-const PROBE: Duration = Duration::from_secs(60);
-
-/// Ceiling of the feed's back-off. With full jitter, half of it is what recovery takes on average.
-const FEED_BACKOFF: Duration = Duration::from_secs(60);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +44,9 @@ pub(crate) enum StartupError {
     /// State directory, lock or trust anchor.
     #[error("provisioning cannot start")]
     Provisioning(#[from] ProvisioningError),
+    /// Two daemons on one state would be two owners of one certificate.
+    #[error("another gatewayd or gateway-provision is at work on {}", .0.display())]
+    InUse(std::path::PathBuf),
     /// A listening socket.
     #[error("the listening sockets")]
     Sockets(#[from] sockets::SocketError),
@@ -85,7 +79,11 @@ pub(crate) async fn run(config: Config) -> Result<(), StartupError> {
         signal(SignalKind::terminate()).map_err(|error| StartupError::System("signals", error))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|error| StartupError::System("signals", error))?;
-    let lock = Arc::new(StateLock::acquire(&config.state_dir)?);
+    let lock = StateLock::acquire(&config.state_dir).map_err(|error| match error.failure() {
+        Failure::InUse => StartupError::InUse(config.state_dir.clone()),
+        _ => error.into(),
+    })?;
+    let lock = Arc::new(lock);
     let drain = Duration::from_secs(config.limits.drain_seconds);
     let mut tasks = JoinSet::new();
     let certificates = start(config, lock, &mut tasks).await?;
@@ -149,7 +147,12 @@ async fn start(
         console: Arc::clone(&console),
         runtime: tokio::runtime::Handle::current(),
     });
-    let running = data_path(&config, &posture, &staff, pages)?;
+    let opened = sockets::open(&config.listen.https, &config.listen.http)?;
+    let first_canary = measure_what_needs_no_key(&config, &provisioner, &posture, tasks)?;
+    let awake = tokio::time::Instant::now() + TPM_PATIENCE;
+    let _ = tokio::time::timeout_at(awake, wake_up(&vault, first_canary)).await;
+    let shown = Shown::read(&config, &provisioner, &vault, &posture).await?;
+    let running = data_path(&config, opened, &posture, &staff, pages, shown)?;
     let certificates = Arc::new(Certificates::new(
         Arc::clone(&provisioner),
         Arc::clone(&vault),
@@ -169,14 +172,7 @@ async fn start(
     let made = Arc::new(Console::new(Arc::new(desk), config.console())?);
     let _ = console.set(Arc::clone(&made));
 
-    measure_all(
-        &config,
-        &provisioner,
-        &posture,
-        &certificates,
-        &vault,
-        tasks,
-    )?;
+    tasks.spawn(measure::key(Arc::clone(&certificates), Arc::clone(&vault)));
     let follow = Feed {
         certificates: Arc::clone(&certificates),
         notes: Arc::clone(&notes),
@@ -187,14 +183,14 @@ async fn start(
     };
     tasks.spawn(follow.run(config.city.gateway_api));
     // Opening goes on in the background when it takes longer; the box is then ready with less.
-    let (opened, ready) = tokio::sync::oneshot::channel();
+    let (all_open, ready) = tokio::sync::oneshot::channel();
     tasks.spawn(keep_what_the_tpm_holds(
         vault,
         Arc::clone(&certificates),
         notes,
-        opened,
+        all_open,
     ));
-    let _ = tokio::time::timeout(TPM_PATIENCE, ready).await;
+    let _ = tokio::time::timeout_at(awake, ready).await;
     Ok(certificates)
 }
 
@@ -226,13 +222,67 @@ impl gateway_proxy::LocalPages for LatePages {
     }
 }
 
+/// Waits for what makes the first answer a right one: the TPM, which holds the key of the LAN certificate, and the
+/// scanner's first canary. A browser that knows the box must not be shown another certificate, nor staff a refusal,
+/// only because the box has just been started.
+async fn wake_up(vault: &Arc<LateVault>, first_canary: tokio::sync::oneshot::Receiver<()>) {
+    let tpm = async {
+        if !vault.is_refused().await {
+            vault.open_eventually().await;
+        }
+    };
+    let _ = tokio::join!(tpm, first_canary);
+}
+
+/// What the data path shows from its first connection on.
+struct Shown {
+    lan: LanCertificate,
+    identity: Option<gateway_proxy::Identity>,
+}
+
+impl Shown {
+    /// What is on disk; before there is a LAN certificate, and while the TPM does not open its key, one made here.
+    async fn read(
+        config: &Config,
+        provisioner: &Provisioner,
+        vault: &Arc<LateVault>,
+        posture: &Posture,
+    ) -> Result<Self, StartupError> {
+        let stored = match provisioner.lan_identity().await {
+            Ok(Some(lan)) => LanCertificate::with_signing_key(lan.chain, lan.key).ok(),
+            // Said when the certificates are put to work.
+            Ok(None) | Err(_) => None,
+        };
+        let lan = match stored {
+            Some(lan) => lan,
+            None => {
+                let made = setup_certificate::make(&config.state_dir, &config.lan.names)?;
+                LanCertificate::new(made.chain, made.key)?
+            }
+        };
+        let identities = provisioner.identities().await.unwrap_or_default();
+        let identity = identities.first().map(|identity| {
+            posture.certificate(held(identity));
+            gateway_proxy::Identity {
+                chain: identity.chain.clone(),
+                key: gateway_tpm::rustls_key(
+                    Arc::clone(vault) as Arc<dyn KeyVault>,
+                    identity.key.clone(),
+                ),
+            }
+        });
+        Ok(Self { lan, identity })
+    }
+}
+
 fn data_path(
     config: &Config,
+    opened: sockets::Listeners,
     posture: &Posture,
     staff: &Arc<StaffSessions>,
     pages: Arc<dyn gateway_proxy::LocalPages>,
+    shown: Shown,
 ) -> Result<Running, StartupError> {
-    let opened = sockets::open(&config.listen.https, &config.listen.http)?;
     let port = |sockets: &[std::net::TcpListener], otherwise: u16| {
         sockets
             .first()
@@ -241,17 +291,13 @@ fn data_path(
     };
     let (https_port, http_port) = (port(&opened.https, 443), port(&opened.http, 80));
     let names = config.console_names();
-    let mut roots = read_roots(&config.city.anchor)?;
-    for anchor in config.sites.iter().filter_map(|site| site.anchor.as_ref()) {
-        roots.extend(read_roots(anchor)?);
-    }
+    let roots = read_roots(&config.city.anchor)?;
     let workers = match config.limits.workers {
         0 => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         workers => NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
     };
-    let certificate = setup_certificate::make(&config.state_dir, &config.lan.names)?;
     let proxy = ProxyConfig {
-        sites: config.sites.iter().map(site).collect(),
+        sites: config.sites.iter().map(site).collect::<Result<_, _>>()?,
         console_hosts: names
             .iter()
             .cloned()
@@ -273,8 +319,8 @@ fn data_path(
         clock: Arc::new(posture::now),
         pages,
         staff: Arc::clone(staff),
-        lan_certificate: LanCertificate::new(certificate.chain, certificate.key)?,
-        identity: None,
+        lan_certificate: shown.lan,
+        identity: shown.identity,
     };
     let listeners = Listeners {
         https: opened.https,
@@ -291,8 +337,14 @@ fn read_roots(path: &std::path::Path) -> Result<Vec<CertificateDer<'static>>, St
         .map_err(unusable)
 }
 
-fn site(site: &crate::config::Site) -> gateway_proxy::Site {
-    gateway_proxy::Site {
+fn site(site: &crate::config::Site) -> Result<gateway_proxy::Site, StartupError> {
+    let owner = match &site.anchor {
+        None => gateway_proxy::Owner::City,
+        Some(anchor) => gateway_proxy::Owner::Other {
+            roots: read_roots(anchor)?,
+        },
+    };
+    Ok(gateway_proxy::Site {
         hosts: site.hosts.clone(),
         upstream: gateway_proxy::Upstream {
             host: site.hosts.first().cloned().unwrap_or_default(),
@@ -305,29 +357,34 @@ fn site(site: &crate::config::Site) -> gateway_proxy::Site {
             Protocol::Http1 => gateway_proxy::Protocol::Http1,
             Protocol::Http2 => gateway_proxy::Protocol::Http2,
         },
-    }
+        owner,
+    })
 }
 
-fn measure_all(
+/// Starts measuring; answers with the end of the first canary scan.
+fn measure_what_needs_no_key(
     config: &Config,
     provisioner: &Arc<Provisioner>,
     posture: &Arc<Posture>,
-    certificates: &Arc<Certificates>,
-    vault: &Arc<LateVault>,
     tasks: &mut JoinSet<()>,
-) -> Result<(), StartupError> {
+) -> Result<tokio::sync::oneshot::Receiver<()>, StartupError> {
     let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
     let interval = Duration::from_secs(config.antivirus.canary_seconds);
+    let (first, first_canary) = tokio::sync::oneshot::channel();
     tasks.spawn(measure::snapshot(Arc::clone(posture)));
-    tasks.spawn(measure::scanner(scanner, interval, Arc::clone(posture)));
+    tasks.spawn(measure::scanner(
+        scanner,
+        interval,
+        Arc::clone(posture),
+        first,
+    ));
     let anonymous = city_tls::client_config(Arc::clone(provisioner.anchors()), None)?;
     tasks.spawn(measure::clock(
         config.city.est.clone(),
         anonymous,
         Arc::clone(posture),
     ));
-    tasks.spawn(measure::key(Arc::clone(certificates), Arc::clone(vault)));
-    Ok(())
+    Ok(first_canary)
 }
 
 /// Opens the TPM, puts the certificates to work, opens the store, and keeps the certificates renewed.
@@ -352,131 +409,6 @@ async fn keep_what_the_tpm_holds(
         drop(opened);
     };
     tokio::join!(opening, measure::certificates(certificates));
-}
-
-/// Follows the city's feed into the store, and acts on what its state says.
-struct Feed {
-    certificates: Arc<Certificates>,
-    notes: Arc<StoredNotes>,
-    staff: Arc<StaffSessions>,
-    posture: Arc<Posture>,
-    console: Arc<Console>,
-    state: watch::Sender<FeedState>,
-}
-
-impl Feed {
-    /// Follows whenever there is a certificate to show and a store to fill, and stops when one of them goes: with a
-    /// certificate that is revoked or has lost its key there is nothing to ask the city.
-    async fn run(self, endpoint: gateway_city::Endpoint) {
-        let mut tls = self.certificates.city_tls();
-        let mut notes = self.notes.changes();
-        loop {
-            let (Some(first), Some(store)) = (some(&mut tls).await, some(&mut notes).await) else {
-                return std::future::pending().await;
-            };
-            tokio::select! {
-                () = self.follow(endpoint.clone(), first, store) => {}
-                () = none(tls.clone()) => {}
-                _ = notes.changed() => {}
-            }
-            self.state.send_replace(FeedState::Connecting);
-        }
-    }
-
-    async fn follow(
-        &self,
-        endpoint: gateway_city::Endpoint,
-        first: Arc<rustls::ClientConfig>,
-        store: Store,
-    ) {
-        // A restart must not end a suspension (第35条) before the city was heard.
-        if store.status().await.is_ok_and(|status| status.suspended) {
-            self.posture.standing(true);
-        }
-        let mut tls = self.certificates.city_tls();
-        let (config, configs) = watch::channel(first);
-        let console = Arc::clone(&self.console);
-        let forget = Forget(Box::new(move |user| console.forget(user)));
-        let sink = FeedIntoStore::new(
-            store.clone(),
-            Arc::clone(&self.staff),
-            Arc::clone(&self.posture),
-            forget,
-        );
-        let settings = FeedSettings {
-            longest_delay: FEED_BACKOFF,
-            probe: PROBE,
-            ..FeedSettings::default()
-        };
-        let (follower, mut state) =
-            Follower::new(endpoint, configs, sink, settings, system_random());
-        let passing_on = async {
-            while tls.changed().await.is_ok() {
-                if let Some(next) = tls.borrow_and_update().clone() {
-                    config.send_replace(next);
-                }
-            }
-        };
-        let acting = async {
-            loop {
-                let now = state.borrow_and_update().clone();
-                let before = self.state.send_replace(now.clone());
-                self.act(&before, &now).await;
-                if state.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::join!(follower.run(), passing_on, acting, self.keep_up(&store));
-    }
-
-    /// What a quiet feed does not do: a connection that stands is the city's word that nothing has changed, and notes
-    /// grow too old without any event.
-    async fn keep_up(&self, store: &Store) {
-        loop {
-            tokio::time::sleep(UPKEEP).await;
-            if let Err(error) = store.tidy(posture::now().0).await {
-                tracing::error!(event = "store", error = %chain(&error), "old notes could not be dropped");
-            }
-            let level = matches!(*self.state.borrow(), FeedState::CaughtUp { .. });
-            if level && let Ok(status) = store.status().await {
-                self.posture.standing(status.suspended);
-            }
-        }
-    }
-
-    async fn act(&self, before: &FeedState, now: &FeedState) {
-        match now {
-            FeedState::Revoked { .. } => self.certificates.revoked().await,
-            FeedState::Suspended { .. } => self.posture.standing(true),
-            FeedState::CaughtUp { .. } => tracing::info!(event = "feed", "level with the city"),
-            FeedState::Disconnected { why, .. } => {
-                let same = matches!(before, FeedState::Disconnected { why: old, .. } if old == why);
-                if !same {
-                    tracing::warn!(event = "feed", ?why, "not connected to the city");
-                }
-                if *why == Why::OwnKey {
-                    self.certificates.check_key(true).await;
-                }
-            }
-            FeedState::Connecting | FeedState::CatchingUp => {}
-        }
-    }
-}
-
-/// Waits until there is something; `None` when nothing can come any more.
-async fn some<T: Clone>(watched: &mut watch::Receiver<Option<T>>) -> Option<T> {
-    loop {
-        if let Some(value) = watched.borrow_and_update().clone() {
-            return Some(value);
-        }
-        watched.changed().await.ok()?;
-    }
-}
-
-/// Waits until there is nothing.
-async fn none<T>(mut watched: watch::Receiver<Option<T>>) {
-    let _ = watched.wait_for(Option::is_none).await;
 }
 
 /// Tells systemd that the control threads are alive, twice per interval it asks for (sd_watchdog_enabled(3)).

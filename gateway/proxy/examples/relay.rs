@@ -17,7 +17,7 @@ use gateway_policy::{
 };
 use gateway_proxy::{
     Dependencies, Identity, LanCertificate, Limits, Listeners, LocalPages, LocalRequest,
-    LocalResponse, Protocol, Proxy, ProxyConfig, Site, StaffSessions, Upstream,
+    LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Site, StaffSessions, Upstream,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -78,6 +78,7 @@ fn main() {
             },
             public_paths: Vec::new(),
             protocol: Protocol::Http1,
+            owner: Owner::City,
         }],
         console_hosts: vec!["box.localhost".to_owned()],
         roots: chain(&directory.join("ca.pem")),

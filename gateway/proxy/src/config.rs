@@ -44,6 +44,22 @@ pub struct Site {
     pub public_paths: Vec<String>,
     /// Protocol towards it.
     pub protocol: Protocol,
+    /// Whose it is.
+    pub owner: Owner,
+}
+
+/// Whose a site is, and so what the box shows it and believes of it.
+#[derive(Clone, Debug, Default)]
+pub enum Owner {
+    /// The city's: trusted by [`ProxyConfig::roots`], shown the facility certificate, believed about staff sessions.
+    #[default]
+    City,
+    /// Somebody else's: trusted by these authorities alone, never shown the facility certificate, and what it says of staff
+    /// is removed unread (else any relayed site could sign somebody in to the stored notes).
+    Other {
+        /// Its trust anchors.
+        roots: Vec<CertificateDer<'static>>,
+    },
 }
 
 /// What the data path must know before it starts.
@@ -53,7 +69,7 @@ pub struct ProxyConfig {
     pub sites: Vec<Site>,
     /// Host names (or address literals) of the box's own pages, without port.
     pub console_hosts: Vec<String>,
-    /// Trust anchors for the sites.
+    /// Trust anchors for the city's sites.
     pub roots: Vec<CertificateDer<'static>>,
     /// Worker threads.
     pub workers: NonZeroUsize,

@@ -52,7 +52,7 @@ pub(crate) async fn forward(
             });
         }
     };
-    learn(&shared.staff, cookie.as_ref(), &response);
+    learn(&shared.staff, pool, cookie.as_ref(), &response);
     headers::towards_client(response.headers_mut());
     *response.version_mut() = Version::HTTP_11;
     Ok(response)
@@ -154,8 +154,16 @@ fn relay_interim(request: &mut Request<Upload>, progress: &Progress, interim: Op
     });
 }
 
-/// Takes in what the city says about the session of this response.
-pub(crate) fn learn(staff: &StaffSessions, sent: Option<&HeaderValue>, response: &Response<Reply>) {
+/// Takes in what the city says about the session of this response. Nobody but the city is believed.
+pub(crate) fn learn(
+    staff: &StaffSessions,
+    pool: &Pool,
+    sent: Option<&HeaderValue>,
+    response: &Response<Reply>,
+) {
+    if !pool.site.is_city() {
+        return;
+    }
     if let Some(told) = response.headers().get(headers::STAFF) {
         staff.learn(told, sent, response.headers());
     }

@@ -23,6 +23,7 @@ mod pac;
 mod pages;
 mod pulse;
 mod record;
+mod refusals;
 mod route;
 mod staff;
 mod tls;
@@ -46,7 +47,7 @@ use bytes::Bytes;
 use gateway_policy::{Gate, Snapshot, Timestamp};
 use http::{HeaderMap, Method, Uri};
 
-pub use config::{Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
+pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
 pub use error::StartError;
 pub use gateway_city::wire::Role;
 pub use limits::Limits;

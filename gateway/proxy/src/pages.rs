@@ -12,6 +12,7 @@ use crate::{
     error::{Failure, Fault, FaultKind},
     headers::PSEUDONYM,
     record::SupportCode,
+    refusals,
 };
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -68,20 +69,18 @@ impl Words {
     const fn of(failure: &Failure) -> Self {
         match failure {
             Failure::Upstream(fault) => Self::upstream(fault),
-            Failure::Refused(refusal) => match refusal.effect {
-                Effect::Restrict => words(
-                    "restricted",
-                    "ファイルの送受信を止めています",
-                    "このゲートウェイの安全確認に通っていない項目があるため、ファイルの送受信だけを一時的に止めています。",
-                    "事業所管理者に、ゲートウェイの管理ページで「次にすること」を確認するよう伝えてください。",
-                ),
-                _ => outage(
-                    "refused",
-                    "連絡帳への接続を止めています",
-                    "このゲートウェイの安全確認に通っていない項目があるため、連絡帳への接続を止めています。",
-                    "事業所管理者に、ゲートウェイの管理ページで「次にすること」を確認するよう伝えてください。",
-                ),
-            },
+            Failure::Refused(refusal) => {
+                let (happened, next) = refusals::words(refusal);
+                match refusal.effect {
+                    Effect::Restrict => words(
+                        "restricted",
+                        "ファイルの送受信を止めています",
+                        happened,
+                        next,
+                    ),
+                    _ => outage("refused", "連絡帳への接続を止めています", happened, next),
+                }
+            }
             Failure::Misdirected => words(
                 "misdirected",
                 "このアドレスはここにはありません",

@@ -89,7 +89,7 @@ pub(crate) async fn websocket(
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // The site says no, or asks to sign in: an ordinary response.
         let mut response = response.map(Reply::detached);
-        forward::learn(&shared.staff, cookie.as_ref(), &response);
+        forward::learn(&shared.staff, pool, cookie.as_ref(), &response);
         headers::towards_client(response.headers_mut());
         return Ok(response);
     }
@@ -98,7 +98,7 @@ pub(crate) async fn websocket(
     }
     let city = hyper::upgrade::on(&mut response);
     let mut answer = response.map(|_| Reply::carrying(carrying));
-    forward::learn(&shared.staff, cookie.as_ref(), &answer);
+    forward::learn(&shared.staff, pool, cookie.as_ref(), &answer);
     headers::towards_client(answer.headers_mut());
     if http2 {
         // RFC 8441 section 5: in HTTP/2 it is a success, and the key is not used.

@@ -91,11 +91,17 @@ impl Visitor {
         self.send(&["--header", "Accept: application/json", url])
     }
 
-    /// Signs in at the notebook through the box.
+    /// Signs in at the notebook through the facility's box.
     #[must_use]
     pub fn sign_in(&self, facility: &Facility, user: &str) -> Answer {
+        self.sign_in_at(facility, &facility.gateway, user)
+    }
+
+    /// Signs in at the notebook through any box.
+    #[must_use]
+    pub fn sign_in_at(&self, facility: &Facility, gateway: &Gatewayd, user: &str) -> Answer {
         let password = password(facility, user);
-        let origin = facility.gateway.portal_url();
+        let origin = gateway.portal_url();
         self.send(&[
             "--location",
             "--header",

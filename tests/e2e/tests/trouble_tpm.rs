@@ -166,13 +166,8 @@ fn a_tpm_cleared_while_the_box_is_off_is_said_and_a_new_number_repairs_it() {
     facility.tpm.clear().unwrap();
     facility.gateway.start_again().unwrap();
     // The LAN key was sealed to the TPM as well, so browsers warn until the box is set up anew.
-    let console = Visitor::new(&facility, "manager").send(&[
-        "--insecure",
-        "--header",
-        "Accept: text/html",
-        &facility.gateway.console_url(),
-    ]);
-    assert!(console.says("初期設定"), "{}", console.body);
+    let manager = Visitor::new(&facility, "manager").accepting_any_certificate();
+    says_that_the_key_is_lost(&facility, &manager);
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(
         count(&facility, "the TPM is not open"),
@@ -233,4 +228,37 @@ fn a_new_number_repairs_it(facility: &mut Facility) {
             .status
             == 200
     );
+}
+
+#[test]
+fn a_number_typed_while_the_tpm_is_away_is_not_spent_and_the_page_names_the_tpm() {
+    let mut facility = Facility::start(Options {
+        provision: false,
+        ..Options::default()
+    })
+    .unwrap();
+    let manager = Visitor::new(&facility, "manager").accepting_any_certificate();
+    let (number, code) = (
+        facility.city.text("certificate_number").to_owned(),
+        facility.city.text("access_code").to_owned(),
+    );
+    facility.tpm.kill();
+    let console = facility.gateway.console_url();
+    let typed = manager.send(&[
+        "--header",
+        &format!("Origin: {}", console.trim_end_matches('/')),
+        "--data",
+        &format!("number={number}&access_code={code}"),
+        &format!("{console}setup"),
+    ]);
+    assert_eq!(typed.status, 303, "{typed:?}");
+    let page = wait::until("the end of the ceremony", SOON, || {
+        let page = manager.open(&format!("{console}setup"));
+        page.says("name=\"access_code\"").then_some(page)
+    })
+    .unwrap();
+    assert!(page.says("TPM") && page.says("P-TPM"), "{}", page.body);
+    facility.tpm.restart().unwrap();
+    setup::provision(&facility.gateway, &number, &code).unwrap();
+    let _signed_in = signed_in(&facility);
 }

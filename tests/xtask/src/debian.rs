@@ -15,6 +15,7 @@ pub(crate) enum Purpose {
     Demo,
     Test,
     Bench,
+    Fuzz,
     Everything,
 }
 
@@ -41,14 +42,14 @@ const fn need(names: &'static [&'static str], purposes: &'static [Purpose]) -> N
     Need { names, purposes }
 }
 
-use Purpose::{Bench, Demo, Test};
+use Purpose::{Bench, Demo, Fuzz, Test};
 
 const NEEDS: &[Need] = &[
     // To build: aws-lc and SQLite are compiled from C, the TPM stack is linked.
-    need(&["gcc"], &[Demo, Test, Bench]),
-    need(&["libc6-dev"], &[Demo, Test, Bench]),
-    need(&["pkg-config"], &[Demo, Test, Bench]),
-    need(&["libtss2-dev"], &[Demo, Test, Bench]),
+    need(&["gcc"], &[Demo, Test, Bench, Fuzz]),
+    need(&["libc6-dev"], &[Demo, Test, Bench, Fuzz]),
+    need(&["pkg-config"], &[Demo, Test, Bench, Fuzz]),
+    need(&["libtss2-dev"], &[Demo, Test, Bench, Fuzz]),
     // libtss2 opens the way to the TPM at run time (dlopen), by these names.
     need(
         &["libtss2-tcti-swtpm0t64", "libtss2-tcti-swtpm0"],
@@ -68,6 +69,8 @@ const NEEDS: &[Need] = &[
     // Strangers that the tests let loose on the product.
     need(&["tpm2-tools"], &[Test]),
     need(&["strongswan-pki"], &[Test]),
+    // Its ECDSA; only recommended by the package, and recommendations are not installed.
+    need(&["libstrongswan-standard-plugins"], &[Test]),
     need(&["chromium"], &[Test]),
     need(&["chromium-driver"], &[Test]),
     need(&["fonts-noto-cjk"], &[Test]),
@@ -78,6 +81,8 @@ const NEEDS: &[Need] = &[
     need(&["systemd"], &[Test]),
     need(&["strace"], &[Test]),
     need(&["nginx-light"], &[Test]),
+    // libFuzzer is C++.
+    need(&["g++"], &[Fuzz]),
     // The bench: a Debian 13 tree for its peers, and the load.
     need(&["mmdebstrap"], &[Bench]),
     need(&["python3"], &[Bench]),

@@ -11,6 +11,7 @@
 mod bench;
 mod debian;
 mod demo;
+mod fuzz;
 mod steps;
 mod suite;
 
@@ -36,6 +37,8 @@ enum Task {
     Test(suite::Arguments),
     /// Measure the gateway beside nginx and HAProxy.
     Bench(bench::Arguments),
+    /// Feed the parsers with what nobody thought of, for a bounded time.
+    Fuzz(fuzz::Arguments),
     /// Only install the Debian packages that the other commands need.
     Setup,
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Demo(_) => Purpose::Demo,
         Task::Test(_) => Purpose::Test,
         Task::Bench(_) => Purpose::Bench,
+        Task::Fuzz(_) => Purpose::Fuzz,
         Task::Setup => Purpose::Everything,
     };
     if let Err(error) = debian::ensure(purpose) {
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => demo::run(&arguments),
         Task::Test(arguments) => suite::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Fuzz(arguments) => fuzz::run(&arguments),
         Task::Setup => ExitCode::SUCCESS,
     }
 }

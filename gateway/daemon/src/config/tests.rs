@@ -64,3 +64,48 @@ fn nonsense_is_a_fault_and_not_a_panic() {
         assert!(Config::parse(text).is_err());
     }
 }
+
+#[test]
+fn without_a_site_there_is_one_fault_and_with_a_faulty_one_only_that() {
+    let (before, after) = SOUND.split_once("[[site]]").expect("the example has one");
+    let after = after.split_once("[antivirus]").expect("and a scanner").1;
+    let none = format!("site = []\n{before}[antivirus]{after}");
+    let keys = |text: &str| -> Vec<String> {
+        let faults = Config::parse(text).unwrap_err();
+        faults.into_iter().map(|fault| fault.key).collect()
+    };
+    assert_eq!(keys(&none), ["site"]);
+    let faulty = SOUND.replace("protocol = \"auto\"", "protocol = \"gopher\"");
+    assert_eq!(keys(&faulty), ["site[0].protocol"]);
+}
+
+#[test]
+fn the_example_agrees_with_what_systemd_installs() {
+    let service = include_str!("../../../../systemd/gatewayd.service");
+    let socket = include_str!("../../../../systemd/gatewayd.socket");
+    let value = |unit: &'static str, key: &str| {
+        unit.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .unwrap_or_else(|| panic!("{key}= is missing"))
+    };
+    let config = Config::parse(SOUND).expect("the example holds");
+    let state = Path::new("/var/lib").join(value(service, "StateDirectory"));
+    assert_eq!(config.state_dir, state);
+    let device = value(service, "DeviceAllow")
+        .split(' ')
+        .next()
+        .unwrap_or_default();
+    assert_eq!(config.tpm.tcti, format!("device:{device}"));
+    for address in config.listen.https.iter().chain(&config.listen.http) {
+        assert!(
+            socket.contains(&format!("ListenStream={}\n", address.port())),
+            "{address}"
+        );
+    }
+    let stop: u64 = value(service, "TimeoutStopSec").parse().expect("seconds");
+    assert!(
+        config.limits.drain_seconds < stop,
+        "systemd kills before requests could finish"
+    );
+    assert_eq!(value(service, "RestartPreventExitStatus"), "78");
+}

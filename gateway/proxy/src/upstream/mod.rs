@@ -18,12 +18,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use http::{Request, Response};
-use rustls::{RootCertStore, pki_types::ServerName};
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, ServerName},
+};
 
 use crate::{
     Limits, StartError,
     body::{Progress, Reply, Upload},
-    config::{Protocol, ProxyConfig, Upstream},
+    config::{Owner, Protocol, ProxyConfig, Site, Upstream},
     error::Fault,
     tls::{Credentials, Identity},
 };
@@ -44,12 +47,56 @@ pub(crate) struct SiteState {
     pub(crate) handshakes: Handshakes,
     pub(crate) breaker: Breaker,
     pub(crate) budget: RetryBudget,
+    /// For a site that is not the city's: how the box presents itself there, namely as nobody, for good.
+    own: Option<Arc<Credentials>>,
+}
+
+impl SiteState {
+    fn new(
+        site: &Site,
+        config: &ProxyConfig,
+        signatures: &Arc<AtomicU64>,
+    ) -> Result<Arc<Self>, StartError> {
+        let server_name = ServerName::try_from(site.upstream.host.clone())
+            .map_err(|_| StartError::HostName(site.upstream.host.clone()))?;
+        let own = match &site.owner {
+            Owner::City => None,
+            Owner::Other { roots } => {
+                let roots = store(roots)?;
+                let nobody = Credentials::new(0, roots, None, Arc::clone(signatures))?;
+                Some(Arc::new(nobody))
+            }
+        };
+        Ok(Arc::new(Self {
+            upstream: site.upstream.clone(),
+            server_name,
+            protocol: site.protocol,
+            limits: config.limits.clone(),
+            handshakes: Handshakes::default(),
+            breaker: Breaker::default(),
+            budget: RetryBudget::new(),
+            own,
+        }))
+    }
+
+    /// Whether what it says of staff is to be believed.
+    pub(crate) const fn is_city(&self) -> bool {
+        self.own.is_none()
+    }
+}
+
+fn store(roots: &[CertificateDer<'static>]) -> Result<Arc<RootCertStore>, StartError> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).map_err(StartError::TrustAnchor)?;
+    }
+    Ok(Arc::new(store))
 }
 
 /// All sites, and how the box presents itself to them.
 pub(crate) struct Upstreams {
     pub(crate) sites: Vec<Arc<SiteState>>,
-    pub(crate) credentials: ArcSwap<Credentials>,
+    credentials: ArcSwap<Credentials>,
     pub(crate) dialler: Dialler,
     roots: Arc<RootCertStore>,
     generations: AtomicU64,
@@ -62,29 +109,13 @@ impl Upstreams {
         config: &ProxyConfig,
         identity: Option<Identity>,
     ) -> Result<(Self, JoinHandle<()>), StartError> {
-        let mut roots = RootCertStore::empty();
-        for root in &config.roots {
-            roots.add(root.clone()).map_err(StartError::TrustAnchor)?;
-        }
-        let roots = Arc::new(roots);
+        let roots = store(&config.roots)?;
+        let signatures = Arc::new(AtomicU64::new(0));
         let sites = config
             .sites
             .iter()
-            .map(|site| {
-                let server_name = ServerName::try_from(site.upstream.host.clone())
-                    .map_err(|_| StartError::HostName(site.upstream.host.clone()))?;
-                Ok(Arc::new(SiteState {
-                    upstream: site.upstream.clone(),
-                    server_name,
-                    protocol: site.protocol,
-                    limits: config.limits.clone(),
-                    handshakes: Handshakes::default(),
-                    breaker: Breaker::default(),
-                    budget: RetryBudget::new(),
-                }))
-            })
+            .map(|site| SiteState::new(site, config, &signatures))
             .collect::<Result<_, StartError>>()?;
-        let signatures = Arc::new(AtomicU64::new(0));
         let credentials =
             Credentials::new(0, Arc::clone(&roots), identity, Arc::clone(&signatures))?;
         let (dialler, thread) = Dialler::start()?;
@@ -118,9 +149,21 @@ impl Upstreams {
         Ok(())
     }
 
-    /// The generation of the identity in force. Read for every request, and so without touching the identity itself.
-    pub(crate) fn generation(&self) -> u64 {
-        self.current.load(Ordering::Acquire)
+    /// The generation of the identity in force at a site. Read for every request, and so without touching the identity
+    /// itself.
+    pub(crate) fn generation(&self, site: &SiteState) -> u64 {
+        match &site.own {
+            Some(own) => own.generation,
+            None => self.current.load(Ordering::Acquire),
+        }
+    }
+
+    /// How the box presents itself to a site.
+    pub(crate) fn credentials(&self, site: &SiteState) -> Arc<Credentials> {
+        match &site.own {
+            Some(own) => Arc::clone(own),
+            None => self.credentials.load_full(),
+        }
     }
 
     /// Signatures the facility key has made since the start.

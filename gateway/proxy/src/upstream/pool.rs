@@ -115,7 +115,7 @@ impl Pool {
 
     fn take(&self, inner: &mut Inner) -> Option<Lease> {
         let now = Instant::now();
-        let generation = self.upstreams.generation();
+        let generation = self.upstreams.generation(&self.site);
         if !inner.shared.is_empty() {
             let age = self.limits().upstream_age;
             inner.shared.retain(|h2| {
@@ -150,7 +150,7 @@ impl Pool {
     pub(crate) fn give_back(self: &Arc<Self>, mut h1: Box<H1>) {
         let now = Instant::now();
         h1.idle_since = now;
-        if !self.is_fresh(&h1, self.upstreams.generation(), now) {
+        if !self.is_fresh(&h1, self.upstreams.generation(&self.site), now) {
             return;
         }
         let mut inner = self.inner();
@@ -215,7 +215,7 @@ impl Pool {
         let settled = loop {
             match self.dial(self.site.protocol).await {
                 // The identity changed meanwhile: nobody is to be served under the old one.
-                Ok(dialled) if dialled.generation != self.upstreams.generation() => {}
+                Ok(dialled) if dialled.generation != self.upstreams.generation(&self.site) => {}
                 Ok(dialled) => break self.settle(dialled).await,
                 Err(fault) => break Err(fault),
             }
@@ -256,7 +256,7 @@ impl Pool {
     }
 
     async fn dial(&self, protocol: Protocol) -> Result<Dialled, Fault> {
-        let credentials = self.upstreams.credentials.load_full();
+        let credentials = self.upstreams.credentials(&self.site);
         let dialler: &Dialler = &self.upstreams.dialler;
         let dialled = dialler
             .dial(Arc::clone(&self.site), credentials, protocol)
@@ -309,7 +309,7 @@ impl Pool {
 
     /// Closes what has been idle or alive for too long, or was closed by the site, and keeps one connection warm.
     pub(crate) fn tidy(self: &Arc<Self>) {
-        let generation = self.upstreams.generation();
+        let generation = self.upstreams.generation(&self.site);
         let now = Instant::now();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut inner = self.inner();

@@ -16,6 +16,7 @@ mod lan;
 mod lifecycle;
 mod nginx;
 mod origin;
+mod owner;
 mod relay;
 mod stand;
 mod upstream;

@@ -17,7 +17,7 @@ use gateway_policy::{
 };
 use gateway_proxy::{
     Dependencies, Identity, LanCertificate, Limits, Listeners, LocalPages, LocalRequest,
-    LocalResponse, Protocol, Proxy, ProxyConfig, Running, Site, StaffSessions, Upstream,
+    LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Running, Site, StaffSessions, Upstream,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -133,6 +133,7 @@ pub struct Setup {
     pub identity: bool,
     pub workers: usize,
     pub ipv6: bool,
+    pub owner: Owner,
 }
 
 impl Setup {
@@ -144,6 +145,7 @@ impl Setup {
             identity: true,
             workers: 1,
             ipv6: false,
+            owner: Owner::City,
         }
     }
 
@@ -174,6 +176,7 @@ impl Setup {
                 },
                 public_paths: vec!["/".to_owned(), "/public/".to_owned()],
                 protocol: self.protocol,
+                owner: self.owner,
             }],
             console_hosts: vec![CONSOLE.to_owned()],
             roots: vec![self.authority.der()],

@@ -149,7 +149,7 @@ impl Lab {
         for port in [origin_port, nginx_port, haproxy_port] {
             wait_for(port)?;
         }
-        let anchor = certificates.join("ca.pem");
+        let anchor = certificates.join("clients.pem");
         let gateway_pid = point_gateway_at(&mut facility, origin_port, &anchor)?;
 
         let leader = |process: &Ended| i32::try_from(process.0.id()).unwrap_or(0);
@@ -221,9 +221,12 @@ fn point_gateway_at(facility: &mut Facility, port: u16, anchor: &Path) -> Result
         .find("\n[limits]")
         .ok_or("the configuration has no limits")?;
     let site = format!(
-        "\n[[site]]\nhosts = [{HOST:?}]\nport = {port}\nconnect = \"127.0.0.1:{port}\"\nprotocol = \"http1\"\nanchor = {anchor:?}\n"
+        "\n[[site]]\nhosts = [{HOST:?}]\nport = {port}\nconnect = \"127.0.0.1:{port}\"\nprotocol = \"http1\"\n"
     );
-    write(&file, [&text[..begin], &site, &text[end..]].concat())?;
+    // The origin stands for the city: its authority is trusted like the city's own.
+    let city_anchor = format!("anchor = {:?}", facility.city.ca_file());
+    let before = text[..begin].replace(&city_anchor, &format!("anchor = {anchor:?}"));
+    write(&file, [before.as_str(), &site, &text[end..]].concat())?;
     facility
         .gateway
         .restart()
