@@ -148,7 +148,8 @@ async fn messages_pass_both_ways_over_both_protocols() {
             let echo = socket.next().await.unwrap().unwrap();
             assert_eq!(echo.into_text().unwrap().as_str(), text);
         }
-        socket.close(None).await.unwrap();
+        // The site may answer the close and end the stream before this call has returned.
+        let _ = socket.close(None).await;
         while let Some(Ok(_)) = socket.next().await {}
     }
     stand.quiet().await;
