@@ -103,7 +103,11 @@ pub(super) async fn serve(
         // RFC 9113 section 8.5: what follows is the tunnel.
         return way.reset(Reason::PROTOCOL_ERROR);
     }
-    let request = request
+    let (head, mut stream) = request.into_parts();
+    if length == Some(0) && !connecting && !ends_empty(&mut stream).await {
+        return way.reset(Reason::PROTOCOL_ERROR);
+    }
+    let request = Request::from_parts(head, stream)
         .map(|stream| Incoming::Http2(Http2Incoming::new(stream, length, Interim::clone(&way))));
     let handled = {
         // A box of its own: the exchange stays small to move, and the body is sent without the handler's space.
@@ -117,6 +121,19 @@ pub(super) async fn serve(
     if let Some(response) = handled {
         answer(&way, response).await;
     }
+}
+
+/// Waits until a request that says it has no content has really ended without any (RFC 9113 section 8.1.1). Such a request is
+/// whole for an HTTP/1.1 site as soon as its head is: were it sent at once, it would be there before its contradiction.
+async fn ends_empty(stream: &mut RecvStream) -> bool {
+    while !stream.is_end_stream() {
+        match stream.data().await {
+            None => return true,
+            Some(Ok(data)) if data.is_empty() => {}
+            Some(_) => return false,
+        }
+    }
+    true
 }
 
 /// Sends the response. An error means that the client has given up.
