@@ -22,12 +22,16 @@
 
 mod asked;
 pub mod calendar;
+mod check;
 mod evidence;
 mod gate;
 mod rule;
 mod timestamp;
 
 pub use asked::{Area, Asked};
+pub use check::{
+    Check, DeviceId, Grade, Missing, Observation, Observed, Source, Subject, SubjectKind,
+};
 pub use evidence::{Antivirus, Certificate, Clock, Evidence, Snapshot, Standing};
 pub use gate::{Gate, Permit, Refusal, Verdict};
 pub use rule::{Effect, Finding, Rule};
