@@ -304,6 +304,7 @@ fn staff_of_another_facility_get_nothing_through_this_box_and_leave_nothing_in_i
             more_sites: Vec::new(),
             more: String::new(),
             through: Vec::new(),
+            clock: None,
         },
     )
     .unwrap();

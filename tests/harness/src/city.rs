@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::http::{self, Answer};
-use crate::{Child, Error, Program, Result, binaries, ports, wait};
+use crate::{Child, Error, Program, Result, WallClock, binaries, ports, wait};
 
 /// The public portal and the staff web application.
 pub const PORTAL_HOST: &str = "renraku.takahagi.localhost";
@@ -31,6 +31,8 @@ pub struct Options {
     pub port: Option<u16>,
     /// How long facility certificates are valid, when not a year.
     pub facility_validity: Option<Duration>,
+    /// The clock it sees; the true one when absent.
+    pub clock: Option<WallClock>,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
             seed: true,
             port: None,
             facility_validity: None,
+            clock: None,
         }
     }
 }
@@ -206,6 +209,9 @@ fn spawn(
     }
     if let Some(validity) = options.facility_validity {
         program = program.args(["--facility-validity", &validity.as_secs().to_string()]);
+    }
+    if let Some(clock) = &options.clock {
+        program = clock.shown_to(program);
     }
     let mut process = program.spawn()?;
     wait::for_ready_file(&mut process, &ready, Duration::from_secs(30))?;

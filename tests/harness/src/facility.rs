@@ -10,7 +10,7 @@ use crate::city::{self, City};
 use crate::clamd::{Clamd, Database};
 use crate::gatewayd::{self, Gatewayd, Site};
 use crate::swtpm::Swtpm;
-use crate::{Error, Result, setup};
+use crate::{Error, Result, WallClock, setup};
 
 /// How to start a facility.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Options {
     pub more_configuration: String,
     /// A program, with arguments, that starts gatewayd; see [`gatewayd::Options::through`].
     pub through: Vec<String>,
+    /// The clock that the box and the city see; the true one when absent.
+    pub clock: Option<WallClock>,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             more_sites: Vec::new(),
             more_configuration: String::new(),
             through: Vec::new(),
+            clock: None,
         }
     }
 }
@@ -86,7 +89,11 @@ impl Facility {
     /// As [`Facility::start`].
     pub fn start_in(directory: &Path, options: Options) -> Result<Self> {
         let tpm = Swtpm::start(&directory.join("tpm"))?;
-        let city = City::start(&directory.join("city"), options.city)?;
+        let city = city::Options {
+            clock: options.clock.clone().or(options.city.clock),
+            ..options.city
+        };
+        let city = City::start(&directory.join("city"), city)?;
         let settings = options
             .signatures
             .map(|from| format!("DatabaseDirectory {}", from.display()));
@@ -105,6 +112,7 @@ impl Facility {
             more_sites: options.more_sites,
             more: options.more_configuration,
             through: options.through,
+            clock: options.clock,
         };
         let gateway = Gatewayd::start(&directory.join("gateway"), &box_options)?;
         let facility = Self {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::city::{BOX_HOST, EST_HOST, GATEWAY_HOST, PORTAL_HOST};
-use crate::{Child, Error, Program, Result, binaries, ports, wait};
+use crate::{Child, Error, Program, Result, WallClock, binaries, ports, wait};
 
 /// A site to be relayed.
 #[derive(Clone, Debug)]
@@ -47,6 +47,8 @@ pub struct Options {
     pub more: String,
     /// A program, with arguments, that starts gatewayd: strace, for example. It must replace itself with gatewayd.
     pub through: Vec<String>,
+    /// The clock it sees; the true one when absent.
+    pub clock: Option<WallClock>,
 }
 
 /// A running gatewayd.
@@ -56,6 +58,7 @@ pub struct Gatewayd {
     https_port: u16,
     http_port: u16,
     through: Vec<String>,
+    clock: Option<WallClock>,
     process: Child,
 }
 
@@ -73,12 +76,13 @@ impl Gatewayd {
         std::fs::create_dir_all(directory.join("state")).map_err(unwritable)?;
         let configuration = configuration(directory, options, https_port, http_port);
         std::fs::write(directory.join("gateway.toml"), configuration).map_err(unwritable)?;
-        let process = spawn(directory, &options.through)?;
+        let process = spawn(directory, &options.through, options.clock.as_ref())?;
         Ok(Self {
             directory: directory.to_owned(),
             https_port,
             http_port,
             through: options.through.clone(),
+            clock: options.clock.clone(),
             process,
         })
     }
@@ -142,7 +146,7 @@ impl Gatewayd {
     /// # Errors
     /// As [`Gatewayd::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = spawn(&self.directory, &self.through)?;
+        self.process = spawn(&self.directory, &self.through, self.clock.as_ref())?;
         Ok(())
     }
 }
@@ -232,7 +236,7 @@ phone = "0293-00-0000"
 }
 
 /// Starts gatewayd and waits for READY=1, the way systemd does (sd_notify(3)).
-fn spawn(directory: &Path, through: &[String]) -> Result<Child> {
+fn spawn(directory: &Path, through: &[String], clock: Option<&WallClock>) -> Result<Child> {
     let address = directory.join("notify.sock");
     let _ = std::fs::remove_file(&address);
     let notify = UnixDatagram::bind(&address)
@@ -248,11 +252,14 @@ fn spawn(directory: &Path, through: &[String]) -> Result<Child> {
             .args(arguments)
             .arg(gatewayd),
     };
-    let mut process = program
+    let program = program
         .arg("--config")
         .arg(directory.join("gateway.toml"))
-        .env("NOTIFY_SOCKET", &address)
-        .spawn()?;
+        .env("NOTIFY_SOCKET", &address);
+    let mut process = match clock {
+        Some(clock) => clock.shown_to(program).spawn()?,
+        None => program.spawn()?,
+    };
     wait::for_process(&mut process, "READY=1", Duration::from_secs(30), || {
         let mut message = [0; 4096];
         let length = notify.recv(&mut message).ok()?;

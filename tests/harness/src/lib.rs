@@ -16,6 +16,8 @@ pub mod process;
 pub mod setup;
 pub mod swtpm;
 pub mod wait;
+pub mod wall_clock;
 
 pub use error::{Error, Result};
 pub use process::{Child, Program};
+pub use wall_clock::WallClock;

@@ -81,6 +81,8 @@ const NEEDS: &[Need] = &[
     need(&["systemd"], &[Test]),
     need(&["strace"], &[Test]),
     need(&["nginx-light"], &[Test]),
+    // Moves the wall clock of the box and the city, so that a test sees days pass.
+    need(&["faketime"], &[Test]),
     // libFuzzer is C++.
     need(&["g++"], &[Fuzz]),
     // The bench: a Debian 13 tree for its peers, and the load.
