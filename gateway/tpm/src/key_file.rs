@@ -164,15 +164,7 @@ impl KeyBlob {
     /// SubjectPublicKeyInfo of the key (RFC 5480), DER.
     #[must_use]
     pub fn spki_der(&self) -> Vec<u8> {
-        let spki = SubjectPublicKeyInfo {
-            algorithm: AlgorithmIdentifier {
-                oid: EC_PUBLIC_KEY,
-                parameters: Some(PRIME256V1),
-            },
-            subject_public_key: BitString::from_bytes(&self.0.area.point)
-                .expect("65 bytes fit a BIT STRING"),
-        };
-        spki.to_der().expect("a bounded structure encodes")
+        point_spki(&self.0.area.point)
     }
 
     /// The public key as an uncompressed SEC 1 point.
@@ -274,6 +266,18 @@ impl fmt::Debug for SealedBlob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SealedBlob").finish_non_exhaustive()
     }
+}
+
+/// SubjectPublicKeyInfo of a P-256 point (RFC 5480), DER.
+pub(crate) fn point_spki(point: &[u8; 65]) -> Vec<u8> {
+    let spki = SubjectPublicKeyInfo {
+        algorithm: AlgorithmIdentifier {
+            oid: EC_PUBLIC_KEY,
+            parameters: Some(PRIME256V1),
+        },
+        subject_public_key: BitString::from_bytes(point).expect("65 bytes fit a BIT STRING"),
+    };
+    spki.to_der().expect("a bounded structure encodes")
 }
 
 /// A TPM2B: two octets of size before the contents.

@@ -7,11 +7,13 @@
 //!
 //! What it does not do: it holds no private key in memory (an [`ImportKey`] passes through once), it keeps no
 //! certificates, it knows nothing of enrolment, and it never signs bytes that are not a TLS 1.3 client
-//! CertificateVerify or a certification request for the very key that signs.
+//! CertificateVerify, a certification request for the very key that signs, or, with a key made for nothing else, a
+//! checkpoint of the audit log.
 //!
 //! Key layout and the reasons for it: `docs/decisions/0002-tpm-key-layout.md`.
 
 mod attest;
+mod audit_key;
 mod chip;
 mod config;
 mod csr;
@@ -32,6 +34,7 @@ mod tls;
 mod vault;
 
 pub use attest::Evidence;
+pub use audit_key::{AuditKey, CHECKPOINT_PREFIX, CheckpointVault};
 pub use config::Config;
 pub use csr::CsrSigner;
 pub use error::VaultError;

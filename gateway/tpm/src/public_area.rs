@@ -16,11 +16,14 @@ const FIXED_PARENT: u32 = 1 << 4;
 const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
 const USER_WITH_AUTH: u32 = 1 << 6;
 const NO_DA: u32 = 1 << 10;
+const RESTRICTED: u32 = 1 << 16;
 const SIGN: u32 = 1 << 18;
 
 /// Born in this TPM and bound to it.
 const GENERATED: u32 =
     FIXED_TPM | FIXED_PARENT | SENSITIVE_DATA_ORIGIN | USER_WITH_AUTH | NO_DA | SIGN;
+/// The same, and signs only what the TPM itself has hashed.
+const AUDIT: u32 = GENERATED | RESTRICTED;
 /// Brought in from outside: the TPM never claims to have made it.
 const IMPORTED: u32 = USER_WITH_AUTH | NO_DA | SIGN;
 
@@ -65,16 +68,32 @@ impl<'a> Fields<'a> {
 
 /// Accepts exactly an unrestricted, noDA, empty-policy ECDSA-SHA256 P-256 signing key, generated or imported.
 pub(crate) fn parse_signing_key(tpmt_public: &[u8]) -> Result<SigningKeyArea, &'static str> {
+    let (attributes, point) = parse_ecdsa(tpmt_public)?;
+    let provenance = match attributes {
+        GENERATED => Provenance::Generated,
+        IMPORTED => Provenance::Imported,
+        _ => return Err("the key's attributes are not those of a gateway key"),
+    };
+    Ok(SigningKeyArea { point, provenance })
+}
+
+/// Accepts exactly a restricted ECDSA-SHA256 P-256 signing key made in the TPM; returns its point.
+pub(crate) fn parse_audit_key(tpmt_public: &[u8]) -> Result<[u8; 65], &'static str> {
+    let (attributes, point) = parse_ecdsa(tpmt_public)?;
+    if attributes != AUDIT {
+        return Err("the key's attributes are not those of an audit key");
+    }
+    Ok(point)
+}
+
+/// An empty-policy ECDSA-SHA256 P-256 key: its attributes and its point.
+fn parse_ecdsa(tpmt_public: &[u8]) -> Result<(u32, [u8; 65]), &'static str> {
     let mut fields = Fields(tpmt_public);
     let short = "the public area is cut short";
     if fields.u16().ok_or(short)? != ALG_ECC || fields.u16().ok_or(short)? != ALG_SHA256 {
         return Err("the key is not an ECC key named by SHA-256");
     }
-    let provenance = match fields.u32().ok_or(short)? {
-        GENERATED => Provenance::Generated,
-        IMPORTED => Provenance::Imported,
-        _ => return Err("the key's attributes are not those of a gateway key"),
-    };
+    let attributes = fields.u32().ok_or(short)?;
     if !fields.sized().ok_or(short)?.is_empty() {
         return Err("the key has an authorisation policy");
     }
@@ -88,5 +107,5 @@ pub(crate) fn parse_signing_key(tpmt_public: &[u8]) -> Result<SigningKeyArea, &'
     fields.end().ok_or("bytes follow the public area")?;
     let point =
         ecdsa::uncompressed_point(x, y).ok_or("a coordinate is longer than P-256 allows")?;
-    Ok(SigningKeyArea { point, provenance })
+    Ok((attributes, point))
 }

@@ -222,7 +222,7 @@ impl TpmVault {
         self.command(move |chip| chip.clear_control(disabled))
     }
 
-    fn command<T: Send + 'static>(
+    pub(crate) fn command<T: Send + 'static>(
         &self,
         steps: impl FnMut(&mut chip::Chip) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, VaultError> {
