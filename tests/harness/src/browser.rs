@@ -21,6 +21,7 @@ pub struct Browser {
     port: u16,
     chromium: PathBuf,
     accepts_any: bool,
+    shows_certificate: bool,
     driver: Child,
 }
 
@@ -58,6 +59,7 @@ impl Browser {
             port,
             chromium,
             accepts_any: false,
+            shows_certificate: false,
             driver,
         };
         wait::until("chromedriver", Duration::from_secs(20), || {
@@ -72,6 +74,25 @@ impl Browser {
     pub fn accepting_any_certificate(mut self) -> Self {
         self.accepts_any = true;
         self
+    }
+
+    /// Imports a client certificate with its key (PKCS #12), as the manager does on a PC that has been paired. Windows opened
+    /// from now on show it to every server that asks for one of its issuer, without a question: a headless browser cannot
+    /// be asked.
+    ///
+    /// # Errors
+    /// When pk12util is not installed or refuses the file or the password.
+    pub fn install_certificate(&mut self, pkcs12: &Path, password: &str) -> Result<()> {
+        let pk12util = binaries::debian("pk12util", "libnss3-tools")?;
+        for database in databases(self.home.path()) {
+            run(Command::new(&pk12util)
+                .args(["-K", "", "-W", password, "-d"])
+                .arg(format!("sql:{}", database.display()))
+                .arg("-i")
+                .arg(pkcs12))?;
+        }
+        self.shows_certificate = true;
+        Ok(())
     }
 
     fn is_ready(&self) -> bool {
@@ -99,6 +120,12 @@ impl Browser {
             .path()
             .join(format!("profile-{}", self.profiles()));
         let _ = fs::create_dir_all(&profile);
+        let mut prefs = json!({ "intl.accept_languages": "ja,en" });
+        if self.shows_certificate {
+            // What the managed policy AutoSelectCertificateForUrls writes into a profile, without touching the machine's policies.
+            prefs["profile.content_settings.exceptions.auto_select_certificate"] =
+                json!({ "*,*": { "setting": { "filters": [{}] } } });
+        }
         let capabilities = json!({
             "browserName": "chrome",
             "acceptInsecureCerts": self.accepts_any,
@@ -120,7 +147,7 @@ impl Browser {
                     "--window-size=1100,1000",
                     format!("--user-data-dir={}", profile.display()),
                 ],
-                "prefs": { "intl.accept_languages": "ja,en" },
+                "prefs": prefs,
             },
         });
         match capabilities {
@@ -179,8 +206,7 @@ fn processes_mentioning(text: &str) -> Vec<Pid> {
 /// When certutil is not installed or refuses the certificate.
 pub fn trust(home: &Path, ca_file: &Path) -> Result<()> {
     let certutil = binaries::debian("certutil", "libnss3-tools")?;
-    // Newer Chromium looks below .local/share first, older below .pki.
-    for database in [home.join(".pki/nssdb"), home.join(".local/share/pki/nssdb")] {
+    for database in databases(home) {
         fs::create_dir_all(&database).map_err(|error| {
             Error::new("the browser's certificate store cannot be made").because(error)
         })?;
@@ -193,15 +219,20 @@ pub fn trust(home: &Path, ca_file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Newer Chromium looks below `.local/share` first, older below `.pki`.
+fn databases(home: &Path) -> [PathBuf; 2] {
+    [home.join(".pki/nssdb"), home.join(".local/share/pki/nssdb")]
+}
+
 fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .output()
-        .map_err(|error| Error::new("certutil cannot be started").because(error))?;
+    let output = command.output().map_err(|error| {
+        Error::new("a program of libnss3-tools cannot be started").because(error)
+    })?;
     if output.status.success() {
         return Ok(());
     }
     Err(Error::new(format!(
-        "certutil failed: {}",
+        "the browser's certificate store refused: {}",
         String::from_utf8_lossy(&output.stderr)
     )))
 }
