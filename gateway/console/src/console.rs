@@ -14,7 +14,7 @@ use crate::pages::{Certificates, Frame, Home, Plain};
 use crate::response::{Fault, Page, Referrer, content_policy, html, support_code};
 use crate::sessions::{NoRandomness, Sessions};
 use crate::words::{headline, rows};
-use crate::{ConsoleRequest, Desk, Staff};
+use crate::{BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, RegistersDesk, ReportDesk, Staff};
 
 /// The one path prefix on the notebook's origin that is the box's own.
 pub const RESERVED_PREFIX: &str = "/.well-known/renraku-gateway/";
@@ -36,9 +36,29 @@ pub struct Config {
     pub support_phone: String,
 }
 
+/// The parts of the box that have pages of their own. What is absent is not linked and not found.
+#[derive(Clone, Default)]
+pub struct Desks {
+    /// Registered devices and pairing.
+    pub devices: Option<Arc<dyn DevicesDesk>>,
+    /// Media, training, declarations.
+    pub registers: Option<Arc<dyn RegistersDesk>>,
+    /// How the checks stand.
+    pub report: Option<Arc<dyn ReportDesk>>,
+    /// Break-glass.
+    pub break_glass: Option<Arc<dyn BreakGlassDesk>>,
+}
+
+impl std::fmt::Debug for Desks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Desks(..)")
+    }
+}
+
 /// The box's own pages.
 pub struct Console {
     pub(crate) desk: Arc<dyn Desk>,
+    pub(crate) desks: Desks,
     pub(crate) config: Config,
     pub(crate) sessions: Sessions,
     policy: HeaderValue,
@@ -62,10 +82,18 @@ impl Console {
             .expect("a policy of fixed words and base64 is a header value");
         Ok(Self {
             desk,
+            desks: Desks::default(),
             config,
             sessions: Sessions::new()?,
             policy,
         })
+    }
+
+    /// With pages for these parts of the box too.
+    #[must_use]
+    pub fn with(mut self, desks: Desks) -> Self {
+        self.desks = desks;
+        self
     }
 
     /// Answers one request.

@@ -42,7 +42,9 @@ pub trait Desk: Send + Sync + 'static {
 pub struct Entry(Zeroizing<String>);
 
 impl Entry {
-    pub(crate) const fn new(text: Zeroizing<String>) -> Self {
+    /// Takes what was typed, or what is to be shown once.
+    #[must_use]
+    pub const fn new(text: Zeroizing<String>) -> Self {
         Self(text)
     }
 

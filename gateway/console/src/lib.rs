@@ -4,21 +4,36 @@
 //! what it shows and what it sets in motion goes through a [`Desk`], which the daemon implements.
 #![forbid(unsafe_code)]
 
+mod break_glass;
 mod console;
 mod desk;
+mod devices;
 mod form;
 mod moment;
 mod pages;
 mod reader;
+mod registers;
+mod report;
 mod request;
 mod response;
 mod sessions;
 mod setup;
 mod words;
 
-pub use console::{Config, Console, RESERVED_PREFIX};
+pub use break_glass::{Actor, BreakGlass, BreakGlassDesk, Key, Opening, Reason};
+pub use console::{Config, Console, Desks, RESERVED_PREFIX};
 pub use desk::{
     Answer, BoxStatus, Certificate, Desk, Entry, Link, Message, Provenance, SetupStatus,
 };
+pub use devices::{
+    Admission, CertificateFile, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk, Pairing,
+    PairingId, Ticket, Waiting,
+};
+pub use registers::{
+    DeclarationState, DeclarationTopic, Declarations, HeldTraining, MadeDeclaration, Media, Medium,
+    MediumChange, MediumHistory, MediumKind, MediumState, Method, NewMedium, Recorded, Register,
+    RegistersDesk, Training, Trainings,
+};
+pub use report::{About, Channel, Engine, Line, Machinery, Mark, Report, ReportDesk};
 pub use request::{ConsoleRequest, Staff};
 pub use sessions::NoRandomness;

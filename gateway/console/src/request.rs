@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use gateway_notes::Role;
-use gateway_policy::Timestamp;
+use gateway_policy::{DeviceId, Timestamp};
 use http::{HeaderMap, Method, header};
 
 /// A request for one of the box's own pages, read completely.
@@ -26,6 +26,8 @@ pub struct ConsoleRequest {
     pub peer: IpAddr,
     /// Who asks, if the city has said so of one of the notebook's cookies.
     pub staff: Option<Staff>,
+    /// The registered device it comes from, by the client certificate of the connection.
+    pub device: Option<DeviceId>,
 }
 
 impl fmt::Debug for ConsoleRequest {
@@ -141,6 +143,7 @@ mod tests {
             body: Bytes::new(),
             peer: IpAddr::from([127, 0, 0, 1]),
             staff: None,
+            device: None,
         }
     }
 

@@ -74,5 +74,6 @@ fn console_request(request: LocalRequest) -> ConsoleRequest {
             },
             until: staff.until,
         }),
+        device: None,
     }
 }

@@ -274,6 +274,7 @@ pub(crate) fn get(host: &str, target: &str) -> Request {
         body: Bytes::new(),
         peer: IpAddr::from([192, 0, 2, 7]),
         staff: None,
+        device: None,
     })
 }
 
