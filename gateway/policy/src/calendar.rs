@@ -64,6 +64,12 @@ impl Date {
         }
     }
 
+    /// The day after.
+    #[must_use]
+    pub const fn tomorrow(self) -> Self {
+        self.offset(1)
+    }
+
     const fn offset(self, days: i64) -> Self {
         Self::from_days(self.days() + days)
     }

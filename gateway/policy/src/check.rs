@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{Timestamp, hex};
 
 /// Whom a check is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,23 +34,7 @@ impl DeviceId {
     /// Reads the form that [`fmt::Display`] writes: 32 lower-case hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.as_bytes();
-        if digits.len() != 32 {
-            return None;
-        }
-        let mut id = [0; 16];
-        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-        }
-        Some(Self(id))
-    }
-}
-
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+        hex::decode(text).map(Self)
     }
 }
 
@@ -176,6 +162,54 @@ impl Check {
         Self::ALL.into_iter().find(|check| check.id() == id)
     }
 
+    /// The article of the terms of use that the check rests on; `None` where it rests on none of them.
+    ///
+    /// Articles 25 to 28 do not speak of boot integrity, updates of the box, its clock or its records; those rest on
+    /// [`Check::guideline`].
+    #[must_use]
+    pub const fn article(self) -> Option<u8> {
+        match self {
+            Self::AvAlive | Self::AvDb | Self::AvSelf | Self::AvConf | Self::PcAv | Self::PcSig => {
+                Some(27)
+            }
+            Self::Sbom | Self::PcSw => Some(26),
+            Self::UsbBox | Self::PcUsb | Self::PcEnc | Self::Media | Self::Decl => Some(28),
+            Self::PcLock | Self::PcOn => Some(25),
+            Self::Training => Some(23),
+            Self::Boot | Self::Upd | Self::Clock | Self::Log | Self::PcOs | Self::PcRpt => None,
+        }
+    }
+
+    /// The place in 医療情報システムの安全管理に関するガイドライン 第6.0版 that the check rests on where no article does.
+    #[must_use]
+    pub const fn guideline(self) -> Option<&'static str> {
+        match self {
+            Self::Boot | Self::Upd | Self::PcOs => Some("システム運用編 8"),
+            Self::Clock | Self::Log => Some("システム運用編 17"),
+            _ => None,
+        }
+    }
+
+    /// Who can set it right.
+    #[must_use]
+    pub const fn remedy(self) -> Remedy {
+        match self {
+            Self::AvAlive | Self::AvSelf | Self::Clock => Remedy::Itself,
+            Self::AvDb | Self::AvConf | Self::Boot | Self::Upd | Self::Sbom | Self::Log => {
+                Remedy::City
+            }
+            Self::PcAv | Self::PcSig | Self::PcOs | Self::PcOn | Self::PcRpt => Remedy::Staff,
+            Self::UsbBox
+            | Self::PcSw
+            | Self::PcLock
+            | Self::PcUsb
+            | Self::PcEnc
+            | Self::Media
+            | Self::Decl
+            | Self::Training => Remedy::Manager,
+        }
+    }
+
     /// Whom it is about.
     #[must_use]
     pub const fn subject(self) -> SubjectKind {
@@ -204,8 +238,22 @@ impl Check {
     }
 }
 
+/// Who can set a failed check right; the pages name one next action by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Remedy {
+    /// The box itself, without anybody's doing.
+    Itself,
+    /// Whoever sits at the device.
+    Staff,
+    /// The facility's manager.
+    Manager,
+    /// The city or the contractor; staff are not troubled with it before it restricts them.
+    City,
+}
+
 /// How bad a failed check is, where a check knows two kinds (an unknown program, a banned one).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Grade {
     /// The lesser kind.
     Minor,
@@ -214,7 +262,8 @@ pub enum Grade {
 }
 
 /// Why nothing is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Missing {
     /// There never was a measurement.
     Never,
@@ -248,7 +297,8 @@ pub enum Observation {
 }
 
 /// Where evidence comes from; shown beside it, because a declaration is not a measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// Measured by this box.
     Measured,
@@ -273,6 +323,32 @@ pub struct Observed {
     pub source: Source,
     /// SHA-256 of the raw evidence. The raw evidence stays where it was measured; this goes into the audit log and to the city.
     pub digest: [u8; 32],
+}
+
+impl Serialize for Check {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.id())
+    }
+}
+
+impl<'de> Deserialize<'de> for Check {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let id = String::deserialize(from)?;
+        Self::parse(&id).ok_or_else(|| serde::de::Error::custom("no such check"))
+    }
+}
+
+impl Serialize for DeviceId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for DeviceId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("no device id"))
+    }
 }
 
 #[cfg(test)]

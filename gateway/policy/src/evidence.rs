@@ -1,4 +1,4 @@
-//! What has been measured, each fact known or unknown, and since when. Does not measure.
+//! Facts about the facility that no check of the ledger covers: its certificate and its standing. Does not measure.
 
 use crate::Timestamp;
 
@@ -33,34 +33,6 @@ impl<T: Copy> Evidence<T> {
             Self::Unknown { since } => Err(since),
         }
     }
-}
-
-/// Whether the virus scanner is provably catching something.
-///
-/// As evidence, `at` is the time of the canary scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Antivirus {
-    /// The canary was caught and a clean body passed.
-    Alive,
-    /// The newest canary scan failed.
-    Failing {
-        /// When the canary was last caught; of a scanner that never caught it, when it was first tried.
-        since: Timestamp,
-    },
-}
-
-/// Whether the clock can be trusted.
-///
-/// As evidence, `at` is the last time it was compared with an authenticated source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Clock {
-    /// It agreed with an authenticated source.
-    Sane,
-    /// It was found behind a time that had already been seen, or far from the source.
-    Wrong {
-        /// Since when.
-        since: Timestamp,
-    },
 }
 
 /// The state of the facility certificate (電子証明書) that the box presents.
@@ -99,33 +71,4 @@ pub enum Standing {
         /// When the box learnt of it.
         since: Timestamp,
     },
-}
-
-/// All evidence at one moment. Small and `Copy`, so that judging allocates nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    /// When the snapshot was put together; an old one proves nothing.
-    pub taken: Timestamp,
-    /// The virus scanner (第27条).
-    pub antivirus: Evidence<Antivirus>,
-    /// The box's clock.
-    pub clock: Evidence<Clock>,
-    /// The facility certificate (第6条).
-    pub certificate: Evidence<Certificate>,
-    /// The facility's standing with the city (第35条).
-    pub standing: Evidence<Standing>,
-}
-
-impl Snapshot {
-    /// The snapshot of a box that has measured nothing yet.
-    #[must_use]
-    pub const fn nothing_known(taken: Timestamp) -> Self {
-        Self {
-            taken,
-            antivirus: Evidence::Unknown { since: taken },
-            clock: Evidence::Unknown { since: taken },
-            certificate: Evidence::Unknown { since: taken },
-            standing: Evidence::Unknown { since: taken },
-        }
-    }
 }

@@ -1,8 +1,10 @@
 //! Turns a snapshot into a verdict, and a verdict into a permit or a refusal. Does not write the sentence a person reads.
 
-use crate::{Area, Asked, Effect, Rule, Snapshot, Timestamp};
+use crate::ledger::just_back;
+use crate::snapshot::{BOX_CHECKS, DEVICE_CHECKS, FACILITY_CHECKS};
+use crate::{Area, Asked, DeviceEntry, DeviceId, Effect, Finding, Rule, Snapshot, Timestamp};
 
-/// What all rules together say.
+/// What rules together say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// The hardest effect any rule asks for.
@@ -11,41 +13,163 @@ pub struct Verdict {
     pub rule: Option<Rule>,
     /// Since when the fact behind it holds; with no rule, when the snapshot was taken.
     pub since: Timestamp,
+    /// When a harder effect sets in by the same rule, if ever.
+    pub deadline: Option<Timestamp>,
+    /// An emergency has turned a block into this restriction, until then.
+    pub break_glass: Option<Timestamp>,
+}
+
+impl Verdict {
+    const fn clear(snapshot: &Snapshot) -> Self {
+        Self {
+            effect: Effect::Allow,
+            rule: None,
+            since: snapshot.taken,
+            deadline: None,
+            break_glass: None,
+        }
+    }
+
+    fn hear(&mut self, rule: Rule, finding: Finding, break_glass: Option<Timestamp>) {
+        let lowered =
+            break_glass.filter(|_| finding.effect == Effect::Block && rule.yields_to_break_glass());
+        let effect = match lowered {
+            Some(_) => Effect::Restrict,
+            None => finding.effect,
+        };
+        if effect > self.effect {
+            *self = Self {
+                effect,
+                rule: Some(rule),
+                since: finding.since,
+                deadline: finding.deadline,
+                break_glass: lowered,
+            };
+        }
+    }
+
+    /// The harder of both; of equals the first.
+    fn or_harder(self, other: Self) -> Self {
+        if other.effect > self.effect {
+            other
+        } else {
+            self
+        }
+    }
+}
+
+/// Who asks, as far as the box can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Device {
+    /// A device that has proven with a certificate of the box's or the city's that it is this one.
+    Registered(DeviceId),
+    /// Any other.
+    Unknown,
+}
+
+/// What the box does about devices that are not registered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownDevices {
+    /// They reach the public portal and the box's pages only (第29条).
+    #[default]
+    Refuse,
+    /// They are let through with a warning: while a facility's devices are being registered.
+    Warn,
 }
 
 /// The one place where a request is let through or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gate {
-    // The city's signed policy will tighten thresholds here; until then they are the compiled-in ones.
-    _thresholds: (),
+    unknown_devices: UnknownDevices,
 }
 
 impl Gate {
-    /// A gate with the built-in thresholds.
+    /// A gate that refuses unknown devices. Its thresholds come with each snapshot.
     #[must_use]
     pub const fn new() -> Self {
-        Self { _thresholds: () }
+        Self {
+            unknown_devices: UnknownDevices::Refuse,
+        }
     }
 
-    /// The hardest finding of all rules.
+    /// The same with another answer to unknown devices.
     #[must_use]
-    pub fn verdict(&self, snapshot: &Snapshot, now: Timestamp) -> Verdict {
-        let mut worst = Verdict {
-            effect: Effect::Allow,
-            rule: None,
-            since: snapshot.taken,
-        };
-        for rule in Rule::ALL {
-            let finding = rule.judge(snapshot, now);
-            if finding.effect > worst.effect {
-                worst = Verdict {
-                    effect: finding.effect,
-                    rule: Some(rule),
-                    since: finding.since,
-                };
-            }
+    pub const fn with_unknown_devices(self, unknown_devices: UnknownDevices) -> Self {
+        Self { unknown_devices }
+    }
+
+    /// The hardest finding about the box itself: what its home page shows.
+    #[must_use]
+    pub fn box_verdict(&self, snapshot: &Snapshot, now: Timestamp) -> Verdict {
+        let mut worst = Verdict::clear(snapshot);
+        let break_glass = snapshot.break_glass(now);
+        for rule in [Rule::Suspended, Rule::Cert, Rule::SnapshotStale] {
+            worst.hear(rule, rule.judge(snapshot, now), None);
+        }
+        for check in BOX_CHECKS {
+            let rule = Rule::Check(check);
+            worst.hear(rule, rule.judge(snapshot, now), break_glass);
         }
         worst
+    }
+
+    /// The hardest finding about one device, the box aside.
+    #[must_use]
+    pub fn device_verdict(&self, device: Device, snapshot: &Snapshot, now: Timestamp) -> Verdict {
+        let mut worst = Verdict::clear(snapshot);
+        let known = match device {
+            Device::Registered(id) => snapshot.device(id),
+            Device::Unknown => None,
+        };
+        let Some(entry) = known else {
+            let effect = match (device, self.unknown_devices) {
+                // Its certificate is good, but it is in the register no longer.
+                (Device::Registered(_), _) | (_, UnknownDevices::Refuse) => Effect::Block,
+                (Device::Unknown, UnknownDevices::Warn) => Effect::Warn,
+            };
+            worst.hear(Rule::Device, Finding::new(effect, snapshot.taken), None);
+            return worst;
+        };
+        if let Some(since) = entry.revoked {
+            worst.hear(
+                Rule::DeviceRevoked,
+                Finding::new(Effect::Block, since),
+                None,
+            );
+            return worst;
+        }
+        hear_device(&mut worst, entry, snapshot, now);
+        worst
+    }
+
+    /// The hardest finding about the facility's registers and declarations; never more than a warning.
+    #[must_use]
+    pub fn facility_verdict(&self, snapshot: &Snapshot, now: Timestamp) -> Verdict {
+        let mut worst = Verdict::clear(snapshot);
+        for check in FACILITY_CHECKS {
+            let rule = Rule::Check(check);
+            let mut finding = rule.judge(snapshot, now);
+            finding.effect = finding.effect.min(Effect::Warn);
+            worst.hear(rule, finding, None);
+        }
+        worst
+    }
+
+    /// All together: what a request from this device meets.
+    ///
+    /// Where two say the same, the one to act on first is named: at a warning that is what is wrong with the device,
+    /// because whoever sits there can mend it; otherwise the box, without which mending the device helps nothing.
+    #[must_use]
+    pub fn verdict(&self, device: Device, snapshot: &Snapshot, now: Timestamp) -> Verdict {
+        let own = self.box_verdict(snapshot, now);
+        let theirs = self.device_verdict(device, snapshot, now);
+        let facility = self.facility_verdict(snapshot, now);
+        let worst = if own.effect <= Effect::Warn {
+            theirs.or_harder(own)
+        } else {
+            own.or_harder(theirs)
+        };
+        worst.or_harder(facility)
     }
 
     /// Judges one request.
@@ -57,10 +181,11 @@ impl Gate {
     pub fn check(
         &self,
         asked: &Asked,
+        device: Device,
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Permit, Refusal> {
-        let verdict = self.verdict(snapshot, now);
+        let verdict = self.verdict(device, snapshot, now);
         let permitted = match asked.area {
             Area::Public | Area::Box => true,
             Area::Staff => match verdict.effect {
@@ -75,12 +200,28 @@ impl Gate {
                 article: rule.article(),
                 effect: verdict.effect,
                 since: verdict.since,
+                deadline: verdict.deadline,
             }),
             _ => Ok(Permit {
                 area: asked.area,
                 verdict,
             }),
         }
+    }
+}
+
+fn hear_device(worst: &mut Verdict, device: &DeviceEntry, snapshot: &Snapshot, now: Timestamp) {
+    let time = snapshot.time(now);
+    let break_glass = snapshot.break_glass(now);
+    let absence = just_back(device.seen, time);
+    for (check, entry) in DEVICE_CHECKS.into_iter().zip(&device.checks) {
+        let entry = entry.caught_up(absence);
+        let finding = Finding {
+            effect: entry.effect(time),
+            since: entry.since(time),
+            deadline: entry.deadline(time),
+        };
+        worst.hear(Rule::Check(check), finding, break_glass);
     }
 }
 
@@ -110,7 +251,7 @@ impl Permit {
         self.area
     }
 
-    /// The verdict it came from, for the journal.
+    /// The verdict it came from: for the journal, and for what a body may do ([`crate::content`]).
     #[must_use]
     pub const fn verdict(&self) -> Verdict {
         self.verdict
@@ -130,7 +271,7 @@ impl Permit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("refused by {}", rule.id())]
 pub struct Refusal {
-    /// The rule that refused.
+    /// The rule that refused. [`Rule::remedy`] says who can set it right.
     pub rule: Rule,
     /// The article it rests on, if any.
     pub article: Option<u8>,
@@ -138,4 +279,6 @@ pub struct Refusal {
     pub effect: Effect,
     /// Since when the fact behind it holds.
     pub since: Timestamp,
+    /// When a harder effect sets in, if ever.
+    pub deadline: Option<Timestamp>,
 }

@@ -1,24 +1,21 @@
-//! The rules: a closed list, each with an id, the article it rests on, and its predicate. Does not know requests.
+//! The rules: a closed list, each with an id, what it rests on, and its predicate. Does not know requests.
+
+use serde::{Deserialize, Serialize};
 
 use crate::evidence::CLOCK_STEP;
-use crate::{Antivirus, Certificate, Clock, Snapshot, Standing, Timestamp};
+use crate::{Certificate, Check, Remedy, Snapshot, Standing, Timestamp};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 
-/// The canary is scanned every five minutes; one more for the scan itself.
-const CANARY_FRESH: i64 = 6 * MINUTE;
-/// So long after the last caught canary nothing is forwarded any more.
-const CANARY_BLOCK: i64 = 15 * MINUTE;
 /// A snapshot is renewed every few seconds; one this old means that measuring has stopped.
 const SNAPSHOT_FRESH: i64 = 2 * MINUTE;
-/// So long the clock may run without an authenticated comparison.
-const CLOCK_FREE_RUN: i64 = 24 * HOUR;
 /// So long the city's last word on the facility stands without a warning.
 const STANDING_FRESH: i64 = 24 * HOUR;
 
 /// What a verdict does to traffic, mildest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Effect {
     /// Everything passes.
     Allow,
@@ -30,6 +27,19 @@ pub enum Effect {
     Block,
 }
 
+impl Effect {
+    /// The word in the journal and in reports. Never changes.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Warn => "warn",
+            Self::Restrict => "restrict",
+            Self::Block => "block",
+        }
+    }
+}
+
 /// What one rule says about one snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -37,11 +47,25 @@ pub struct Finding {
     pub effect: Effect,
     /// Since when the fact behind it holds.
     pub since: Timestamp,
+    /// When a harder effect sets in, if ever.
+    pub deadline: Option<Timestamp>,
 }
 
 impl Finding {
-    const fn new(effect: Effect, since: Timestamp) -> Self {
-        Self { effect, since }
+    pub(crate) const fn new(effect: Effect, since: Timestamp) -> Self {
+        Self {
+            effect,
+            since,
+            deadline: None,
+        }
+    }
+
+    const fn until(effect: Effect, since: Timestamp, deadline: Timestamp) -> Self {
+        Self {
+            effect,
+            since,
+            deadline: Some(deadline),
+        }
     }
 }
 
@@ -54,21 +78,29 @@ pub enum Rule {
     Cert,
     /// Evidence is no longer being gathered.
     SnapshotStale,
-    /// The virus scanner does not provably catch anything.
-    AvAlive,
-    /// The clock cannot be trusted.
-    Clock,
+    /// The device was revoked.
+    DeviceRevoked,
+    /// The device is not registered.
+    Device,
+    /// One of the checks.
+    Check(Check),
 }
 
 impl Rule {
     /// All rules. Where two ask for the same effect the earlier one is named, because it is the one to act on first.
-    pub const ALL: [Self; 5] = [
-        Self::Suspended,
-        Self::Cert,
-        Self::SnapshotStale,
-        Self::AvAlive,
-        Self::Clock,
-    ];
+    pub const ALL: [Self; 5 + Check::ALL.len()] = {
+        let mut all = [Self::Suspended; 5 + Check::ALL.len()];
+        all[1] = Self::Cert;
+        all[2] = Self::SnapshotStale;
+        all[3] = Self::DeviceRevoked;
+        all[4] = Self::Device;
+        let mut place = 0;
+        while place < Check::ALL.len() {
+            all[5 + place] = Self::Check(Check::ALL[place]);
+            place += 1;
+        }
+        all
+    };
 
     /// The id in journal entries, pages and reports. Never changes.
     #[must_use]
@@ -77,8 +109,9 @@ impl Rule {
             Self::Suspended => "SUSPENDED",
             Self::Cert => "CERT",
             Self::SnapshotStale => "SNAPSHOT-STALE",
-            Self::AvAlive => "AV-ALIVE",
-            Self::Clock => "CLOCK",
+            Self::DeviceRevoked => "DEVICE-REVOKED",
+            Self::Device => "DEVICE",
+            Self::Check(check) => check.id(),
         }
     }
 
@@ -88,20 +121,59 @@ impl Rule {
         match self {
             Self::Suspended => Some(35),
             Self::Cert => Some(6),
-            Self::AvAlive => Some(27),
-            Self::SnapshotStale | Self::Clock => None,
+            Self::DeviceRevoked | Self::Device => Some(29),
+            Self::Check(check) => check.article(),
+            Self::SnapshotStale => None,
         }
     }
 
-    /// What this rule says about the snapshot at `now`.
+    /// Who can set it right.
+    #[must_use]
+    pub const fn remedy(self) -> Remedy {
+        match self {
+            Self::SnapshotStale => Remedy::Itself,
+            Self::Suspended => Remedy::City,
+            Self::Cert | Self::DeviceRevoked | Self::Device => Remedy::Manager,
+            Self::Check(check) => check.remedy(),
+        }
+    }
+
+    /// Whether an emergency declared by the manager turns its block into a restriction.
+    ///
+    /// Never that of boot integrity, certificate, suspension, revoked and unknown devices, or of evidence that is no
+    /// longer gathered. (A malware verdict is no rule of the gate; `content` never asks.)
+    #[must_use]
+    pub const fn yields_to_break_glass(self) -> bool {
+        match self {
+            Self::Suspended
+            | Self::Cert
+            | Self::SnapshotStale
+            | Self::DeviceRevoked
+            | Self::Device
+            | Self::Check(Check::Boot) => false,
+            Self::Check(_) => true,
+        }
+    }
+
+    /// What this rule says about the box at `now`; of rules about devices nothing, for they need one.
     #[must_use]
     pub fn judge(self, snapshot: &Snapshot, now: Timestamp) -> Finding {
         match self {
             Self::Suspended => suspended(snapshot, now),
             Self::Cert => cert(snapshot, now),
             Self::SnapshotStale => snapshot_stale(snapshot, now),
-            Self::AvAlive => av_alive(snapshot, now),
-            Self::Clock => clock(snapshot, now),
+            Self::DeviceRevoked | Self::Device => Finding::new(Effect::Allow, snapshot.taken),
+            Self::Check(check) => {
+                let time = snapshot.time(now);
+                match snapshot.own(check) {
+                    Some(entry) => Finding {
+                        effect: entry.effect(time),
+                        since: entry.since(time),
+                        deadline: entry.deadline(time),
+                    },
+                    None => Finding::new(Effect::Allow, snapshot.taken),
+                }
+            }
         }
     }
 }
@@ -146,9 +218,9 @@ fn held(not_before: Timestamp, not_after: Timestamp, now: Timestamp) -> Finding 
     let sixth = not_before.age(not_after) / 6;
     let warn_from = not_after.plus(-sixth);
     if now >= warn_from {
-        Finding::new(Effect::Warn, warn_from)
+        Finding::until(Effect::Warn, warn_from, not_after)
     } else {
-        Finding::new(Effect::Allow, not_before)
+        Finding::until(Effect::Allow, not_before, warn_from)
     }
 }
 
@@ -158,28 +230,5 @@ fn snapshot_stale(snapshot: &Snapshot, now: Timestamp) -> Finding {
         Finding::new(Effect::Allow, snapshot.taken)
     } else {
         Finding::new(Effect::Block, snapshot.taken)
-    }
-}
-
-fn av_alive(snapshot: &Snapshot, now: Timestamp) -> Finding {
-    let (caught, failing) = match snapshot.antivirus.believed(now) {
-        Ok((Antivirus::Alive, at)) => (at, false),
-        // Counted from the last proof, not from the first failure noticed: looking away must not buy time.
-        Ok((Antivirus::Failing { since }, _)) => (since, true),
-        Err(since) => return Finding::new(Effect::Block, since),
-    };
-    match caught.age(now) {
-        age if age >= CANARY_BLOCK => Finding::new(Effect::Block, caught),
-        age if failing || age >= CANARY_FRESH => Finding::new(Effect::Restrict, caught),
-        _ => Finding::new(Effect::Allow, caught),
-    }
-}
-
-fn clock(snapshot: &Snapshot, now: Timestamp) -> Finding {
-    match snapshot.clock.believed(now) {
-        Ok((Clock::Sane, at)) if at.age(now) < CLOCK_FREE_RUN => Finding::new(Effect::Allow, at),
-        Ok((Clock::Sane, at)) => Finding::new(Effect::Restrict, at.plus(CLOCK_FREE_RUN)),
-        Ok((Clock::Wrong { since }, _)) => Finding::new(Effect::Restrict, since),
-        Err(since) => Finding::new(Effect::Restrict, since),
     }
 }
