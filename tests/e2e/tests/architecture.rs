@@ -19,6 +19,7 @@ use test_harness::binaries::workspace;
 /// Which of our crates each may use at run time. The table of `docs/design.md`; a crate without a row may not exist.
 const EDGES: &[(&str, &[&str])] = &[
     ("gateway-policy", &[]),
+    ("gateway-posture", &["gateway-policy"]),
     ("gateway-tpm", &[]),
     ("gateway-notes", &[]),
     ("gateway-antivirus", &[]),
@@ -42,6 +43,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "gateway-console",
             "gateway-notes",
             "gateway-policy",
+            "gateway-posture",
             "gateway-provisioning",
             "gateway-proxy",
             "gateway-tpm",
