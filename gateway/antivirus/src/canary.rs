@@ -51,7 +51,8 @@ impl Scanner {
         }
         let signature = match outcome {
             Outcome::Infected(signature) => signature,
-            Outcome::Clean => return Err(CanaryError::Missed),
+            // Forbidden is said only when no malware was found.
+            Outcome::Clean | Outcome::Forbidden(_) => return Err(CanaryError::Missed),
             Outcome::Unscannable(why) => return Err(CanaryError::Unscannable(why)),
             Outcome::Unavailable(why) => return Err(CanaryError::Unavailable(why)),
         };

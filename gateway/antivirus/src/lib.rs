@@ -8,11 +8,13 @@
 mod body;
 mod canary;
 mod connection;
+mod kind;
 mod outcome;
 mod reply;
 mod scanner;
 
 pub use body::{Body, BodyError, SealedBody};
 pub use canary::{CanaryError, Caught};
+pub use kind::{Kind, signatures};
 pub use outcome::{Outcome, Unavailable, Unscannable};
 pub use scanner::{Config, Scanner, Transfer};

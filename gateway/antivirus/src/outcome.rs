@@ -1,8 +1,10 @@
-//! The four answers a scan can have, kept apart so that none can be mistaken for another.
+//! The five answers a scan can have, kept apart so that none can be mistaken for another.
 //!
 //! It does not say what a person is told.
 
 use std::io;
+
+use crate::Kind;
 
 /// What became of one scan. Only [`Outcome::Clean`] lets a body pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub enum Outcome {
     Clean,
     /// clamd found something; the name of the signature.
     Infected(String),
+    /// No malware, but a kind of file that is not passed on unless the policy permits it; here, or in an archive in it.
+    Forbidden(Kind),
     /// clamd works, but could not look at all of this body. Asking again gives the same answer.
     Unscannable(Unscannable),
     /// clamd could not be asked. Asking again later may help.

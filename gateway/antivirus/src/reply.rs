@@ -2,7 +2,7 @@
 //!
 //! It does not read from a socket.
 
-use crate::{Outcome, Unavailable, Unscannable};
+use crate::{Kind, Outcome, Unavailable, Unscannable};
 
 /// The longest answer that is read; clamd's own are far shorter.
 pub(crate) const LONGEST: usize = 4096;
@@ -72,6 +72,8 @@ fn alert(name: &str) -> Outcome {
         Outcome::Unscannable(Unscannable::LimitExceeded(name.to_owned()))
     } else if name.starts_with("Heuristics.Encrypted.") {
         Outcome::Unscannable(Unscannable::Encrypted(name.to_owned()))
+    } else if let Some(kind) = Kind::of_alert(name) {
+        Outcome::Forbidden(kind)
     } else {
         Outcome::Infected(name.to_owned())
     }
@@ -161,6 +163,23 @@ mod tests {
             parse(b"INSTREAM size limit exceeded. ERROR\0"),
             Outcome::Unscannable(Unscannable::TooLarge)
         );
+    }
+
+    #[test]
+    fn our_policy_and_macros_are_forbidden_and_no_virus() {
+        assert_eq!(
+            parse(b"fd[9]: Heuristics.Renraku.Policy.WindowsProgram.PE.UNOFFICIAL FOUND\0"),
+            Outcome::Forbidden(Kind::WindowsProgram)
+        );
+        assert_eq!(
+            parse(b"stream: Heuristics.OLE2.ContainsMacros.VBA FOUND\0"),
+            Outcome::Forbidden(Kind::Macro)
+        );
+        // A name of that family which nobody knows still stops the body.
+        assert!(matches!(
+            parse(b"stream: Heuristics.Renraku.Policy.New.Kind FOUND\0"),
+            Outcome::Infected(_)
+        ));
     }
 
     #[test]

@@ -156,6 +156,13 @@ impl KeyVault for LateVault {
     ) -> Result<Vec<u8>, VaultError> {
         self.vault()?.sign_csr(key, certification_request_info)
     }
+    fn sign_device_certificate(
+        &self,
+        key: &KeyBlob,
+        tbs_certificate: &[u8],
+    ) -> Result<Vec<u8>, VaultError> {
+        self.vault()?.sign_device_certificate(key, tbs_certificate)
+    }
     fn sign_tls13(&self, key: &KeyBlob, message: &[u8]) -> Result<Vec<u8>, VaultError> {
         let signed = self
             .vault()

@@ -13,6 +13,7 @@ mod process;
 mod setup_certificate;
 mod sockets;
 mod startup;
+mod steps;
 mod stored_notes;
 
 use std::path::PathBuf;

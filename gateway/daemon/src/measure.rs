@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::certificates::Certificates;
 use crate::late_vault::LateVault;
 use crate::posture::{Posture, RENEWAL};
+use crate::steps::Steps;
 
 /// While the canary is not caught it is scanned this often, so that care goes on soon after the scanner is back.
 const CANARY_RETRY: Duration = Duration::from_secs(5);
@@ -40,9 +41,9 @@ const RENEWAL_INTERVAL: Duration = Duration::from_secs(3600);
 const UNFINISHED_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Renews the snapshot, which proves that this process still gathers evidence.
-pub(crate) async fn snapshot(posture: Arc<Posture>) {
+pub(crate) async fn snapshot(posture: Arc<Posture>, mut steps: Steps) {
     loop {
-        tokio::time::sleep(RENEWAL).await;
+        steps.sleep(RENEWAL).await;
         posture.renew();
     }
 }
@@ -53,6 +54,7 @@ pub(crate) async fn scanner(
     interval: Duration,
     posture: Arc<Posture>,
     first: oneshot::Sender<()>,
+    mut steps: Steps,
 ) {
     let mut was_alive = None;
     let mut first = Some(first);
@@ -78,12 +80,19 @@ pub(crate) async fn scanner(
         was_alive = Some(alive);
         posture.antivirus(alive);
         first.take();
-        tokio::time::sleep(if alive { interval } else { CANARY_RETRY }).await;
+        steps
+            .sleep(if alive { interval } else { CANARY_RETRY })
+            .await;
     }
 }
 
 /// Compares the clock with the city's, over TLS with the city's trust anchor.
-pub(crate) async fn clock(est: Endpoint, config: Arc<ClientConfig>, posture: Arc<Posture>) {
+pub(crate) async fn clock(
+    est: Endpoint,
+    config: Arc<ClientConfig>,
+    posture: Arc<Posture>,
+    mut steps: Steps,
+) {
     loop {
         let pause = match city_time(&est, Arc::clone(&config)).await {
             Some(theirs) => {
@@ -96,7 +105,7 @@ pub(crate) async fn clock(est: Endpoint, config: Arc<ClientConfig>, posture: Arc
             }
             None => CLOCK_RETRY,
         };
-        tokio::time::sleep(pause).await;
+        steps.sleep(pause).await;
     }
 }
 

@@ -46,6 +46,7 @@ fn console_request(request: LocalRequest) -> ConsoleRequest {
         headers,
         body,
         peer,
+        device,
         staff,
     } = request;
     // HTTP/2 names the authority in the target, HTTP/1.1 in Host; the data path has made sure that they agree.
@@ -74,6 +75,6 @@ fn console_request(request: LocalRequest) -> ConsoleRequest {
             },
             until: staff.until,
         }),
-        device: None,
+        device,
     }
 }

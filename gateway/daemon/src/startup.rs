@@ -33,7 +33,7 @@ use crate::late_vault::LateVault;
 use crate::pages::Pages;
 use crate::posture::{self, Posture};
 use crate::stored_notes::StoredNotes;
-use crate::{measure, setup_certificate, sockets};
+use crate::{measure, setup_certificate, sockets, steps};
 
 /// How long readiness waits for the TPM; without it the box comes up with its pages and the portal only.
 const TPM_PATIENCE: Duration = Duration::from_secs(10);
@@ -320,6 +320,7 @@ fn data_path(
         pages,
         staff: Arc::clone(staff),
         lan_certificate: shown.lan,
+        devices: gateway_proxy::DeviceTrust::nobody(),
         identity: shown.identity,
     };
     let listeners = Listeners {
@@ -371,18 +372,22 @@ fn measure_what_needs_no_key(
     let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
     let interval = Duration::from_secs(config.antivirus.canary_seconds);
     let (first, first_canary) = tokio::sync::oneshot::channel();
-    tasks.spawn(measure::snapshot(Arc::clone(posture)));
+    let (watch, steps) = steps::watch();
+    tasks.spawn(watch);
+    tasks.spawn(measure::snapshot(Arc::clone(posture), steps.clone()));
     tasks.spawn(measure::scanner(
         scanner,
         interval,
         Arc::clone(posture),
         first,
+        steps.clone(),
     ));
     let anonymous = city_tls::client_config(Arc::clone(provisioner.anchors()), None)?;
     tasks.spawn(measure::clock(
         config.city.est.clone(),
         anonymous,
         Arc::clone(posture),
+        steps,
     ));
     Ok(first_canary)
 }

@@ -16,8 +16,9 @@ use gateway_policy::{
     Antivirus, Certificate, Clock, Evidence, Gate, Snapshot, Standing, Timestamp,
 };
 use gateway_proxy::{
-    Dependencies, Identity, LanCertificate, Limits, Listeners, LocalPages, LocalRequest,
-    LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Site, StaffSessions, Upstream,
+    Dependencies, DeviceTrust, Identity, LanCertificate, Limits, Listeners, LocalPages,
+    LocalRequest, LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Site, StaffSessions,
+    Upstream,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -103,6 +104,7 @@ fn main() {
             PrivateKeyDer::from_pem_file(directory.join("server.key")).unwrap(),
         )
         .unwrap(),
+        devices: DeviceTrust::nobody(),
         identity: Some(Identity {
             chain: chain(&directory.join("client.pem")),
             key,

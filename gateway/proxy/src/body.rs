@@ -23,6 +23,8 @@ use crate::{
     headers,
     http2::Carrying,
     incoming::Incoming,
+    live::{Ended, Watch},
+    record,
     upstream::{H1Body, H2Body},
 };
 
@@ -289,11 +291,14 @@ pub(crate) enum ReplyError {
     Cut(#[source] hyper::Error),
     #[error("the site stopped in the middle of the response")]
     Stalled,
+    #[error("the gate has turned")]
+    Ended,
 }
 
 /// A response body on its way to the client, and with it the mark that its connection is busy.
 pub(crate) struct Reply {
     source: Source,
+    watch: Option<Watch>,
     _busy: Option<Busy>,
 }
 
@@ -309,6 +314,7 @@ impl Reply {
     const fn from(source: Source) -> Self {
         Self {
             source,
+            watch: None,
             _busy: None,
         }
     }
@@ -356,6 +362,14 @@ impl Reply {
         }
     }
 
+    /// Ends the body when `watch` says so.
+    pub(crate) fn watched(mut self, watch: Watch) -> Self {
+        if !self.is_end_stream() {
+            self.watch = Some(watch);
+        }
+        self
+    }
+
     /// Keeps `busy` until the body has been sent or dropped.
     pub(crate) fn with(mut self, busy: Busy) -> Self {
         self._busy = Some(busy);
@@ -371,35 +385,74 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
-        match &mut self.source {
-            Source::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
-            Source::H1(body) => Pin::new(&mut **body).poll_frame(cx),
-            Source::H2(body) => Pin::new(&mut **body).poll_frame(cx),
-            Source::Detached(body) => Pin::new(&mut **body)
+        let me = &mut *self;
+        if let Some(why) = me.watch.as_ref().and_then(Watch::has_ended) {
+            return me.end(why);
+        }
+        let polled = me.source.poll_frame(cx);
+        // What does not end with this frame has to be watched; what does is gone before the gate could say anything.
+        if !matches!(polled, Poll::Ready(None | Some(Err(_))))
+            && !me.source.is_end_stream()
+            && let Some(watch) = &mut me.watch
+            && let Poll::Ready(why) = watch.poll_ended(cx)
+        {
+            return me.end(why);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.source.size_hint()
+    }
+}
+
+impl Reply {
+    fn end(&mut self, why: Ended) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        self.watch = None;
+        self.source = Source::Whole(None);
+        record::ended("response", why);
+        Poll::Ready(Some(Err(ReplyError::Ended)))
+    }
+}
+
+impl Source {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        match self {
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::H1(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::H2(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Detached(body) => Pin::new(&mut **body)
                 .poll_frame(cx)
                 .map_ok(headers::trailers)
                 .map_err(ReplyError::Cut),
-            Source::Carrying(_) => Poll::Ready(None),
+            Self::Carrying(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Whole(body) => body.is_none(),
-            Source::H1(body) => body.is_end_stream(),
-            Source::H2(body) => body.is_end_stream(),
-            Source::Detached(body) => body.is_end_stream(),
-            Source::Carrying(_) => true,
+        match self {
+            Self::Whole(body) => body.is_none(),
+            Self::H1(body) => body.is_end_stream(),
+            Self::H2(body) => body.is_end_stream(),
+            Self::Detached(body) => body.is_end_stream(),
+            Self::Carrying(_) => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
-            Source::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
-            Source::H1(body) => body.size_hint(),
-            Source::H2(body) => body.size_hint(),
-            Source::Detached(body) => body.size_hint(),
-            Source::Carrying(_) => SizeHint::with_exact(0),
+        match self {
+            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
+            Self::H1(body) => body.size_hint(),
+            Self::H2(body) => body.size_hint(),
+            Self::Detached(body) => body.size_hint(),
+            Self::Carrying(_) => SizeHint::with_exact(0),
         }
     }
 }

@@ -8,8 +8,10 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
+    time::Duration,
 };
 
+use gateway_policy::{Asked, DeviceId};
 use http::{Request, Response};
 use hyper::{server::conn::http1, service::Service};
 use hyper_util::rt::TokioIo;
@@ -23,11 +25,15 @@ use crate::{
     handler, http2,
     incoming::Incoming,
     listener::Slot,
+    live::{Registered, Watch},
     pulse::{Expired, Felt, Pulse},
     route::Route,
     wire::{self, Deferred, Guarded},
     worker::Worker,
 };
+
+/// How long a connection that is cut may take to say so.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How a client came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +53,13 @@ pub(crate) struct Connection {
     pub(crate) peer: IpAddr,
     pub(crate) sni: Option<Box<str>>,
     /// An obfuscated node (RFC 7239 section 6.3): the same for the same device until the box restarts, and no address.
-    pub(crate) device: Arc<str>,
+    pub(crate) node: Arc<str>,
+    /// Whose certificate the client has shown in this connection's own handshake.
+    pub(crate) device: Option<DeviceId>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) guard: Option<wire::Watch>,
     route: Mutex<Option<Arc<Route>>>,
+    _registered: Option<Registered>,
     /// Held for as long as anything of the connection lives.
     _slot: Arc<Slot>,
 }
@@ -58,19 +67,31 @@ pub(crate) struct Connection {
 impl Connection {
     fn new(
         arrival: &Arrival,
-        sni: Option<Box<str>>,
+        greeting: Greeting,
         pulse: Arc<Pulse>,
         guard: Option<wire::Watch>,
     ) -> Arc<Self> {
+        let Greeting { sni, device } = greeting;
+        let worker = Arc::clone(&arrival.worker);
+        let node = match device {
+            Some(device) => worker.shared.nodes.of_device(device),
+            None => Arc::clone(&arrival.node),
+        };
+        let registered = device.map(|device| {
+            let revoked = worker.shared.is_revoked(device);
+            worker.live.connected(device, Arc::clone(&pulse), revoked)
+        });
         Arc::new(Self {
-            worker: Arc::clone(&arrival.worker),
+            worker,
             door: arrival.door,
             peer: arrival.peer,
             sni,
-            device: Arc::clone(&arrival.device),
+            node,
+            device,
             pulse,
             guard,
             route: Mutex::new(None),
+            _registered: registered,
             _slot: Arc::clone(&arrival.slot),
         })
     }
@@ -81,9 +102,14 @@ impl Connection {
             worker: Arc::clone(&self.worker),
             door: Door::Tunnel,
             peer: self.peer,
-            device: Arc::clone(&self.device),
+            node: Arc::clone(&self.node),
             slot: Arc::clone(&self._slot),
         }
+    }
+
+    /// What watches over a request of this connection once the gate has let it through.
+    pub(crate) fn watch(&self, asked: Asked) -> Watch {
+        Watch::new(Arc::clone(&self.worker.live), asked, self.device)
     }
 
     /// The route found for the last request, if `fits`.
@@ -108,7 +134,7 @@ pub(crate) struct Arrival {
     pub(crate) worker: Arc<Worker>,
     pub(crate) door: Door,
     pub(crate) peer: IpAddr,
-    pub(crate) device: Arc<str>,
+    pub(crate) node: Arc<str>,
     pub(crate) slot: Arc<Slot>,
 }
 
@@ -146,18 +172,19 @@ where
         let limits = &shared.config.limits;
         // The handshake's state is large and short-lived.
         let handshake = Box::pin(handshake(&arrival, io));
-        let Ok(Some((tls, sni))) = tokio::time::timeout(limits.handshake, handshake).await else {
+        let Ok(Some((tls, greeting))) = tokio::time::timeout(limits.handshake, handshake).await
+        else {
             return;
         };
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let pulse = Arc::new(Pulse::new());
         let felt = Felt::new(tls, Arc::clone(&pulse));
         if http2 {
-            let connection = Connection::new(&arrival, sni, pulse, None);
+            let connection = Connection::new(&arrival, greeting, pulse, None);
             drop(arrival);
             serve_http2(connection, felt).await;
         } else {
-            serve_http1(arrival, sni, pulse, felt).await;
+            serve_http1(arrival, greeting, pulse, felt).await;
         }
     })
 }
@@ -169,10 +196,17 @@ where
 {
     let pulse = Arc::new(Pulse::new());
     let felt = Felt::new(io, Arc::clone(&pulse));
-    serve_http1(arrival, None, pulse, felt).await;
+    serve_http1(arrival, Greeting::default(), pulse, felt).await;
 }
 
-type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Option<Box<str>>);
+/// What a client has said of itself and of whom it means to speak to.
+#[derive(Debug, Default)]
+struct Greeting {
+    sni: Option<Box<str>>,
+    device: Option<DeviceId>,
+}
+
+type Accepted<T> = (tokio_rustls::server::TlsStream<T>, Greeting);
 
 async fn handshake<T>(arrival: &Arrival, io: T) -> Option<Accepted<T>>
 where
@@ -187,7 +221,15 @@ where
     // Read for every handshake: a renewed certificate counts from the next one on.
     let config = arrival.worker.shared.lan_tls.load_full();
     match started.into_stream(config).await {
-        Ok(tls) => Some((tls, sni)),
+        Ok(tls) => {
+            // On a resumed session these are the certificates of the first one, whose key was proven then.
+            let device = tls
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(|chain| (arrival.worker.shared.identify)(chain));
+            Some((tls, Greeting { sni, device }))
+        }
         Err(error) => handshake_failed(&error),
     }
 }
@@ -197,12 +239,12 @@ fn handshake_failed<T>(error: &std::io::Error) -> Option<T> {
     None
 }
 
-async fn serve_http1<T>(arrival: Arrival, sni: Option<Box<str>>, pulse: Arc<Pulse>, io: T)
+async fn serve_http1<T>(arrival: Arrival, greeting: Greeting, pulse: Arc<Pulse>, io: T)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (io, watch) = Guarded::new(io);
-    let connection = Connection::new(&arrival, sni, pulse, Some(watch.clone()));
+    let connection = Connection::new(&arrival, greeting, pulse, Some(watch.clone()));
     drop(arrival);
     let worker = Arc::clone(&connection.worker);
     let pulse = Arc::clone(&connection.pulse);
@@ -219,6 +261,7 @@ where
             Poll::Pending
         }
         Action::Beat => Poll::Pending,
+        Action::Cut => Poll::Ready(()),
     })
     .await;
     if let Some(violation) = watch.violation() {
@@ -242,6 +285,10 @@ where
         }
         Action::Beat if driven.connection().beat(pulse.has_heard()) => Poll::Pending,
         Action::Beat => Poll::Ready(()),
+        Action::Cut => {
+            driven.connection().cut();
+            Pin::new(&mut driven).poll(cx).map(drop)
+        }
     })
     .await;
 }
@@ -254,6 +301,8 @@ enum Action {
     Finish,
     /// See whether the client still lives; ready if it does not.
     Beat,
+    /// End, with all that is in flight; ready if there is nothing to say.
+    Cut,
 }
 
 /// Drives a connection until it ends, is idle for too long, misbehaves, or the data path ends.
@@ -268,13 +317,26 @@ async fn attend(
     let mut timer = pin!(tokio::time::sleep(interval));
     let mut draining = pin!(worker.shared.drain.reached(Phase::Draining));
     let mut finishing = false;
+    let mut farewell: Option<Pin<Box<tokio::time::Sleep>>> = None;
     std::future::poll_fn(|cx| {
+        if pulse.poll_cut(cx) && farewell.is_none() {
+            farewell = Some(Box::pin(tokio::time::sleep(FAREWELL)));
+            if act(Action::Cut, cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        if let Some(farewell) = &mut farewell {
+            if farewell.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            return act(Action::Poll, cx);
+        }
         if !finishing && draining.as_mut().poll(cx).is_ready() {
             finishing = true;
             let _ = act(Action::Finish, cx);
         }
         loop {
-            if act(Action::Poll, cx).is_ready() || pulse.is_cut() {
+            if act(Action::Poll, cx).is_ready() || pulse.has_misbehaved() {
                 return Poll::Ready(());
             }
             if timer.as_mut().poll(cx).is_pending() {
@@ -327,31 +389,5 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.pulse.end();
-    }
-}
-
-/// Makes the device's name of an address, with a key that does not outlive the process.
-pub(crate) struct DeviceNames {
-    key: aws_lc_rs::hmac::Key,
-}
-
-impl DeviceNames {
-    pub(crate) fn new() -> Result<Self, crate::StartError> {
-        let random = aws_lc_rs::rand::SystemRandom::new();
-        Ok(Self {
-            key: aws_lc_rs::hmac::Key::generate(aws_lc_rs::hmac::HMAC_SHA256, &random)
-                .map_err(|_| crate::StartError::Random)?,
-        })
-    }
-
-    pub(crate) fn name(&self, peer: IpAddr) -> Arc<str> {
-        use base64::Engine as _;
-        let tag = match peer {
-            IpAddr::V4(v4) => aws_lc_rs::hmac::sign(&self.key, &v4.octets()),
-            IpAddr::V6(v6) => aws_lc_rs::hmac::sign(&self.key, &v6.octets()),
-        };
-        // 72 bits, in characters that RFC 7239 allows in an obfuscated node.
-        let encoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(&tag.as_ref()[..9]);
-        Arc::from(format!("_{encoded}"))
     }
 }

@@ -6,6 +6,8 @@ use gateway_policy::Refusal;
 use http::StatusCode;
 use rustls::AlertDescription;
 
+use crate::live::Ended;
+
 /// Why the data path could not start or be reconfigured.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -277,6 +279,15 @@ impl From<Fault> for Failure {
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+impl From<Ended> for Failure {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Refused(refusal) => Self::Refused(refusal),
+            Ended::Cut => Self::Gone,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The life of a request, from its head to its record, as `docs/life-of-a-request.md` tells it.
 //! Does not know how any step is done.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, pin::pin, sync::Arc};
 
 use gateway_policy::{Area, Permit};
 use http::{Method, Request, Response, StatusCode, Version, header};
@@ -58,7 +58,7 @@ async fn live(
     let now = (shared.clock)();
     let staff = shared.staff.identify(request.headers(), now);
     let asked = shared.routes.classify(route.target, &request);
-    let permit = shared.gate.check(&asked, &shared.snapshot.load(), now)?;
+    let permit = shared.judge(&asked, connection.device)?;
     record::permitted(&permit, &asked);
 
     if headers::is_for_us(request.method(), request.headers()) {
@@ -75,7 +75,13 @@ async fn live(
             ))
             .await
         }
-        (_, Target::Site(site)) => forward(permit, connection, &route, site, request).await,
+        (_, Target::Site(site)) => {
+            // What the gate has let through it may still end, as long as it is under way.
+            let mut watch = connection.watch(asked);
+            let mut forwarded = pin!(forward(permit, connection, &route, site, request));
+            let response = watch.over(forwarded.as_mut()).await??;
+            Ok(response.map(|body| body.watched(watch)))
+        }
     }
 }
 
@@ -170,12 +176,7 @@ fn route(connection: &Connection, request: &Request<Incoming>) -> Result<Arc<Rou
         return Ok(route);
     }
     let routes = &connection.worker.shared.routes;
-    let found = Route::find(
-        routes,
-        request,
-        connection.sni.as_deref(),
-        &connection.device,
-    )?;
+    let found = Route::find(routes, request, connection.sni.as_deref(), &connection.node)?;
     Ok(connection.remember_route(found))
 }
 
@@ -205,6 +206,7 @@ async fn local(
         headers: head.headers,
         body,
         peer: connection.peer,
+        device: connection.device,
         staff,
     };
     let mut response = shared.pages.respond(local).await.map(Reply::whole);

@@ -10,6 +10,7 @@
 mod body;
 mod config;
 mod connection;
+mod device;
 mod drain;
 mod error;
 mod forward;
@@ -19,6 +20,7 @@ mod http2;
 mod incoming;
 mod limits;
 mod listener;
+mod live;
 mod pac;
 mod pages;
 mod pulse;
@@ -44,10 +46,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use gateway_policy::{Gate, Snapshot, Timestamp};
+use gateway_policy::{DeviceId, Gate, Snapshot, Timestamp};
 use http::{HeaderMap, Method, Uri};
+use rustls::pki_types::CertificateDer;
 
 pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
+pub use device::{DeviceTrust, Identify};
 pub use error::StartError;
 pub use gateway_city::wire::Role;
 pub use limits::Limits;
@@ -70,6 +74,9 @@ pub struct LocalRequest {
     pub body: Bytes,
     /// The client's address.
     pub peer: IpAddr,
+    /// The device it came from, if it has shown a certificate that is known. The gate has judged it; a revoked one comes as
+    /// far as this too.
+    pub device: Option<DeviceId>,
     /// Who asks, if the city has said so of one of the cookies.
     pub staff: Option<StaffSession>,
 }
@@ -107,6 +114,8 @@ pub struct Dependencies {
     pub staff: Arc<StaffSessions>,
     /// What the LAN sees.
     pub lan_certificate: LanCertificate,
+    /// How the LAN's devices are told apart.
+    pub devices: DeviceTrust,
     /// What the city sees; without one, only what needs no certificate can be relayed.
     pub identity: Option<Identity>,
 }
@@ -138,6 +147,7 @@ impl Proxy {
             pages,
             staff,
             lan_certificate,
+            devices,
             identity,
         } = dependencies;
         if config
@@ -147,8 +157,8 @@ impl Proxy {
         {
             return Err(StartError::Header(config.proxy_authority));
         }
-        let lan = tls::LanTls::new()?;
-        let lan_tls = ArcSwap::new(lan.config(&lan_certificate)?);
+        let lan = tls::LanTls::new(lan_certificate, &devices.authorities)?;
+        let lan_tls = ArcSwap::new(lan.config()?);
         let (upstreams, dial_thread) = upstream::Upstreams::new(&config, identity)?;
         let workers = config.workers.get();
         let shared = Arc::new(worker::Shared {
@@ -163,7 +173,9 @@ impl Proxy {
             lan_tls,
             upstreams: Arc::new(upstreams),
             slots: Arc::default(),
-            devices: connection::DeviceNames::new()?,
+            nodes: device::NodeNames::new()?,
+            identify: devices.identify,
+            live: (0..workers).map(|_| Arc::default()).collect(),
             drain: drain::Drain::new(),
         });
         let mut running = Running {
@@ -202,8 +214,29 @@ impl Running {
     /// # Errors
     /// [`StartError`]; then the old certificate stays.
     pub fn reload_certificates(&self, certificate: &LanCertificate) -> Result<(), StartError> {
-        self.shared.lan_tls.store(self.lan.config(certificate)?);
+        self.shared.lan_tls.store(self.lan.show(certificate)?);
         Ok(())
+    }
+
+    /// Asks devices for certificates of these authorities from the next handshake on; see [`DeviceTrust::authorities`]. Open
+    /// connections are not touched, and no session is resumed across the change.
+    ///
+    /// # Errors
+    /// [`StartError`]; then the old ones stay.
+    pub fn set_device_authorities(
+        &self,
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<(), StartError> {
+        self.shared.lan_tls.store(self.lan.ask(authorities)?);
+        Ok(())
+    }
+
+    /// Ends everything that is open for a device: connections, tunnels, uploads and downloads in flight. It may come back at
+    /// once; what it is told then is the gate's business. A device that a snapshot shows as revoked is cut without this.
+    pub fn cut(&self, device: DeviceId) {
+        for live in &self.shared.live {
+            live.cut(device);
+        }
     }
 
     /// Shows another certificate to the city, or none. No connection or session made under the old one is used for a new

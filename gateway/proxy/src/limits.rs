@@ -63,7 +63,7 @@ pub struct Limits {
     pub connection_window: u32,
     /// How long the two sides of a WebSocket or CONNECT tunnel may both be silent.
     pub tunnel_idle: Duration,
-    /// How often the gate is asked again about an open tunnel.
+    /// How often the gate is asked again about what is in flight: tunnels, streams, uploads and downloads.
     pub tunnel_check: Duration,
 }
 
@@ -99,7 +99,7 @@ impl Default for Limits {
             stream_window: 1 << 20,
             connection_window: 4 << 20,
             tunnel_idle: Duration::from_secs(600),
-            tunnel_check: Duration::from_secs(5),
+            tunnel_check: Duration::from_secs(1),
         }
     }
 }

@@ -163,7 +163,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, socket: StdListener, door: Door)
             worker: Arc::clone(&worker),
             door,
             peer,
-            device: shared.devices.name(peer),
+            node: shared.nodes.of_address(peer),
             slot: Arc::new(slot),
         };
         match door {

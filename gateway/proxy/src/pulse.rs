@@ -5,12 +5,16 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::Limits;
@@ -39,8 +43,10 @@ pub(crate) struct Pulse {
     blocked_since: AtomicU64,
     resets: AtomicU32,
     resets_since: AtomicU64,
+    misbehaved: AtomicBool,
     cut: AtomicBool,
     heard: AtomicBool,
+    driver: AtomicWaker,
 }
 
 impl Pulse {
@@ -53,8 +59,10 @@ impl Pulse {
             blocked_since: AtomicU64::new(0),
             resets: AtomicU32::new(0),
             resets_since: AtomicU64::new(0),
+            misbehaved: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             heard: AtomicBool::new(false),
+            driver: AtomicWaker::new(),
         }
     }
 
@@ -84,13 +92,30 @@ impl Pulse {
             self.resets.store(0, Relaxed);
         }
         if self.resets.fetch_add(1, Relaxed) >= limit {
-            self.cut.store(true, Relaxed);
+            self.misbehaved.store(true, Relaxed);
         }
     }
 
-    /// Whether the connection must end at once.
+    /// Whether the client deserves no answer any more.
+    pub(crate) fn has_misbehaved(&self) -> bool {
+        self.misbehaved.load(Relaxed)
+    }
+
+    /// Ends the connection, with all that is in flight on it. From any thread.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, SeqCst);
+        self.driver.wake();
+    }
+
+    /// Whether the connection must end now.
     pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Relaxed)
+        self.cut.load(SeqCst)
+    }
+
+    /// Like [`Pulse::is_cut`]; if not, whoever drives the connection is woken when it must.
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> bool {
+        self.driver.register(cx.waker());
+        self.is_cut()
     }
 
     /// Whether anything was read since this was last asked.
@@ -225,9 +250,9 @@ mod tests {
         for _ in 0..10 {
             pulse.reset(10);
         }
-        assert!(!pulse.is_cut());
+        assert!(!pulse.has_misbehaved());
         pulse.reset(10);
-        assert!(pulse.is_cut());
+        assert!(pulse.has_misbehaved());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway_policy::{Area, Asked, Permit};
 
-use crate::error::Failure;
+use crate::{error::Failure, live::Ended};
 
 /// What a person reads out on the telephone: eight characters of Crockford's base 32.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,21 @@ pub(crate) fn failed(failure: &Failure, code: SupportCode) {
             "a request was not accepted"
         ),
     }
+}
+
+/// Something in flight that had to end because it may not go on.
+pub(crate) fn ended(what: &'static str, why: Ended) {
+    let (rule, article) = match why {
+        Ended::Refused(refusal) => (refusal.rule.id(), refusal.article),
+        Ended::Cut => ("CUT", None),
+    };
+    tracing::info!(
+        target: "renraku::decision",
+        decision = "ended",
+        rule,
+        article,
+        what,
+    );
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Route {
         routes: &Routes,
         request: &Request<B>,
         sni: Option<&str>,
-        device: &str,
+        node: &str,
     ) -> Result<Self, Failure> {
         let (host, authority) = authority_of(request)?;
         let name = authority.host();
@@ -172,7 +172,7 @@ impl Route {
         // Quoted, because a port's colon is not allowed in a token (RFC 7239 section 4). The authority has no quotes in it.
         let _ = write!(
             forwarded,
-            "for={device};proto=https;host=\"{}\"",
+            "for={node};proto=https;host=\"{}\"",
             authority.as_str()
         );
         let forwarded = HeaderValue::from_maybe_shared(Bytes::from(forwarded))

@@ -22,7 +22,7 @@ use rustls::{
     sign::{CertifiedKey, Signer, SigningKey},
 };
 
-use crate::{StartError, config::Protocol};
+use crate::{StartError, config::Protocol, device::AskForCertificate};
 
 /// The certificate and key the box shows to the LAN.
 #[derive(Clone)]
@@ -85,39 +85,99 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
-/// Makes the LAN side's configurations; the ticket key outlives a certificate change, so that clients keep resuming.
+/// Makes the LAN side's configurations.
 #[derive(Debug)]
 pub(crate) struct LanTls {
     provider: Arc<CryptoProvider>,
+    shown: Mutex<Shown>,
+}
+
+/// What the LAN side's configuration is made of.
+#[derive(Debug)]
+struct Shown {
+    certificate: LanCertificate,
+    ask: Option<Arc<AskForCertificate>>,
     tickets: Arc<dyn ProducesTickets>,
 }
 
 impl LanTls {
-    pub(crate) fn new() -> Result<Self, StartError> {
+    pub(crate) fn new(
+        certificate: LanCertificate,
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<Self, StartError> {
+        let provider = provider();
+        let shown = Shown {
+            certificate,
+            ask: AskForCertificate::new(authorities, &provider)?,
+            tickets: tickets()?,
+        };
         Ok(Self {
-            provider: provider(),
-            tickets: rustls::crypto::aws_lc_rs::Ticketer::new().map_err(StartError::Tickets)?,
+            provider,
+            shown: Mutex::new(shown),
         })
     }
 
-    pub(crate) fn config(
+    /// With another certificate. Clients keep resuming: their sessions do not depend on it.
+    pub(crate) fn show(
         &self,
         certificate: &LanCertificate,
     ) -> Result<Arc<ServerConfig>, StartError> {
+        self.change(|shown| {
+            shown.certificate = certificate.clone();
+            Ok(())
+        })
+    }
+
+    /// Asking for certificates of other authorities. Every client has to introduce itself anew: whoever resumes a session is not
+    /// asked, and one from before there was anything to ask for would stay nobody.
+    pub(crate) fn ask(
+        &self,
+        authorities: &[CertificateDer<'static>],
+    ) -> Result<Arc<ServerConfig>, StartError> {
+        self.change(|shown| {
+            let ask = AskForCertificate::new(authorities, &self.provider)?;
+            shown.tickets = tickets()?;
+            shown.ask = ask;
+            Ok(())
+        })
+    }
+
+    pub(crate) fn config(&self) -> Result<Arc<ServerConfig>, StartError> {
+        self.change(|_| Ok(()))
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut Shown) -> Result<(), StartError>,
+    ) -> Result<Arc<ServerConfig>, StartError> {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut shown)?;
+        self.build(&shown)
+    }
+
+    fn build(&self, shown: &Shown) -> Result<Arc<ServerConfig>, StartError> {
         // IPA/CRYPTREC TLS暗号設定ガイドライン「高セキュリティ型」: TLS 1.3, and 1.2 with ECDHE and AEAD, which is all that this
         // provider implements of 1.2.
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(StartError::Tls)?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Always(Arc::clone(&certificate.0))));
+            .map_err(StartError::Tls)?;
+        let builder = match &shown.ask {
+            None => builder.with_no_client_auth(),
+            Some(ask) => builder.with_client_cert_verifier(Arc::<AskForCertificate>::clone(ask)),
+        };
+        let mut config =
+            builder.with_cert_resolver(Arc::new(Always(Arc::clone(&shown.certificate.0))));
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        config.ticketer = Arc::clone(&self.tickets);
+        config.ticketer = Arc::clone(&shown.tickets);
         // One is what a browser uses; each costs an encryption and some eighty bytes on every full handshake.
         config.send_tls13_tickets = 1;
         config.max_early_data_size = 0;
         Ok(Arc::new(config))
     }
+}
+
+fn tickets() -> Result<Arc<dyn ProducesTickets>, StartError> {
+    rustls::crypto::aws_lc_rs::Ticketer::new().map_err(StartError::Tickets)
 }
 
 #[derive(Debug)]

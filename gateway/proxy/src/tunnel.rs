@@ -19,6 +19,7 @@ use crate::{
     error::{Failure, Fault, FaultKind},
     forward, headers,
     incoming::{Incoming, Leaving, leave},
+    record,
     route::{Route, authority_of},
 };
 
@@ -179,6 +180,7 @@ impl Handshake {
 async fn relay(connection: Arc<Connection>, asked: Asked, client: Leaving, city: OnUpgrade) {
     // In HTTP/2 the stream is part of a connection that must not count as idle meanwhile.
     let _busy = connection::Busy::new(&connection);
+    let mut watch = connection.watch(asked);
     let shared = &connection.worker.shared;
     let city = async { city.await.map_err(io::Error::other) };
     let Ok((client, city)) = futures_util::future::try_join(client, city).await else {
@@ -193,9 +195,7 @@ async fn relay(connection: Arc<Connection>, asked: Asked, client: Leaving, city:
     );
     tokio::select! {
         _ = both => {}
-        () = gate_turns(&connection, asked) => {
-            tracing::info!(target: "renraku::decision", decision = "ended", "a WebSocket was ended because the gate has turned");
-        }
+        why = watch.ended() => record::ended("websocket", why),
         () = shared.drain.reached(Phase::Draining) => {}
     }
 }
@@ -217,21 +217,6 @@ async fn copy(
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         to.flush().await?;
-    }
-}
-
-async fn gate_turns(connection: &Connection, asked: Asked) {
-    let shared = &connection.worker.shared;
-    loop {
-        tokio::time::sleep(shared.config.limits.tunnel_check).await;
-        let now = (shared.clock)();
-        if shared
-            .gate
-            .check(&asked, &shared.snapshot.load(), now)
-            .is_err()
-        {
-            return;
-        }
     }
 }
 

@@ -4,15 +4,17 @@ use std::{io, net::TcpListener as StdListener, sync::Arc, thread::JoinHandle, ti
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use gateway_policy::{Gate, Snapshot, Timestamp};
+use gateway_policy::{Asked, DeviceId, Gate, Permit, Refusal, Snapshot, Timestamp};
 use rustls::ServerConfig;
 
 use crate::{
     LocalPages, StaffSessions, StartError,
     config::ProxyConfig,
-    connection::{DeviceNames, Door, Protocols},
+    connection::{Door, Protocols},
+    device::{Identify, NodeNames},
     drain::{Drain, Phase},
     listener::{Listeners, Slots, accept},
+    live::Live,
     route::Routes,
     upstream::{Pool, Upstreams},
 };
@@ -35,8 +37,24 @@ pub(crate) struct Shared {
     pub(crate) lan_tls: ArcSwap<ServerConfig>,
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) slots: Arc<Slots>,
-    pub(crate) devices: DeviceNames,
+    pub(crate) nodes: NodeNames,
+    pub(crate) identify: Identify,
+    /// One for each worker.
+    pub(crate) live: Box<[Arc<Live>]>,
     pub(crate) drain: Drain,
+}
+
+impl Shared {
+    /// Asks the gate, with the newest snapshot.
+    pub(crate) fn judge(&self, asked: &Asked, _: Option<DeviceId>) -> Result<Permit, Refusal> {
+        let now = (self.clock)();
+        self.gate.check(asked, &self.snapshot.load(), now)
+    }
+
+    /// Whether a device's registration has been taken back.
+    pub(crate) fn is_revoked(&self, _: DeviceId) -> bool {
+        false
+    }
 }
 
 /// What the connections of one thread share.
@@ -44,6 +62,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) protocols: Protocols,
     pub(crate) pools: Vec<Arc<Pool>>,
+    pub(crate) live: Arc<Live>,
 }
 
 impl Worker {
@@ -59,11 +78,11 @@ impl Worker {
             .map_err(StartError::Runtime)?;
         std::thread::Builder::new()
             .name(format!("gateway-data-{number}"))
-            .spawn(move || runtime.block_on(Self::run(shared, listeners)))
+            .spawn(move || runtime.block_on(Self::run(number, shared, listeners)))
             .map_err(StartError::Thread)
     }
 
-    async fn run(shared: Arc<Shared>, listeners: Listeners) {
+    async fn run(number: usize, shared: Arc<Shared>, listeners: Listeners) {
         let pools = shared
             .upstreams
             .sites
@@ -73,6 +92,7 @@ impl Worker {
         let worker = Arc::new(Self {
             protocols: Protocols::new(&shared.config.limits),
             pools,
+            live: Arc::clone(&shared.live[number]),
             shared: Arc::clone(&shared),
         });
         let doors = listeners
@@ -89,6 +109,7 @@ impl Worker {
             tokio::spawn(listen(Arc::clone(&worker), socket, door));
         }
         let tidying = tokio::spawn(tidy(Arc::clone(&worker)));
+        tokio::spawn(judge_again(Arc::clone(&worker)));
 
         shared.drain.reached(Phase::Draining).await;
         tidying.abort();
@@ -106,6 +127,20 @@ async fn listen(worker: Arc<Worker>, socket: StdListener, door: Door) {
     let ended: io::Result<()> = accept(worker, socket, door).await;
     if let Err(error) = ended {
         tracing::error!(target: "renraku::listener", error = %error, "a listening socket cannot be used");
+    }
+}
+
+/// What was let through may have to end: the gate's word counts for open connections too.
+async fn judge_again(worker: Arc<Worker>) {
+    let shared = &worker.shared;
+    let mut often = tokio::time::interval(shared.config.limits.tunnel_check);
+    often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        often.tick().await;
+        worker.live.judge(
+            |asked, device| shared.judge(asked, device).err(),
+            |device| shared.is_revoked(device),
+        );
     }
 }
 

@@ -83,6 +83,15 @@ impl KeyVault for FaultVault {
             .sign_csr(&self.key(key)?, certification_request_info)
     }
 
+    fn sign_device_certificate(
+        &self,
+        key: &KeyBlob,
+        tbs_certificate: &[u8],
+    ) -> Result<Vec<u8>, VaultError> {
+        self.inner
+            .sign_device_certificate(&self.key(key)?, tbs_certificate)
+    }
+
     fn sign_tls13(&self, key: &KeyBlob, message: &[u8]) -> Result<Vec<u8>, VaultError> {
         self.inner.sign_tls13(&self.key(key)?, message)
     }

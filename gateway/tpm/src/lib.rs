@@ -7,8 +7,8 @@
 //!
 //! What it does not do: it holds no private key in memory (an [`ImportKey`] passes through once), it keeps no
 //! certificates, it knows nothing of enrolment, and it never signs bytes that are not a TLS 1.3 client
-//! CertificateVerify, a certification request for the very key that signs, or, with a key made for nothing else, a
-//! checkpoint of the audit log.
+//! CertificateVerify, a certification request for the very key that signs, a certificate that the device authority of that
+//! key may issue, or, with a key made for nothing else, a checkpoint of the audit log.
 //!
 //! Key layout and the reasons for it: `docs/decisions/0002-tpm-key-layout.md`.
 
@@ -17,6 +17,7 @@ mod audit_key;
 mod chip;
 mod config;
 mod csr;
+mod device_ca;
 mod ecdsa;
 mod error;
 mod fault;
@@ -37,6 +38,9 @@ pub use attest::Evidence;
 pub use audit_key::{AuditKey, CHECKPOINT_PREFIX, CheckpointVault};
 pub use config::Config;
 pub use csr::CsrSigner;
+pub use device_ca::{
+    DEVICE_CA_NAME, DeviceCaSigner, MAX_AUTHORITY_DAYS, MAX_DEVICE_DAYS, authority_serial,
+};
 pub use error::VaultError;
 #[cfg(any(test, feature = "fault-injection"))]
 pub use fault_vault::{Fault as InjectedFault, FaultVault};

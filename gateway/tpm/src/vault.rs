@@ -4,7 +4,7 @@
 use crate::{
     Config, Evidence, ImportKey, KeyBlob, SealedBlob, VaultError, attest,
     chip::{self, Identity},
-    csr,
+    csr, device_ca,
     fault::{Class, Fault},
     owner::Queue,
     pin, storage_root, tls,
@@ -48,6 +48,20 @@ pub trait KeyVault: Send + Sync + fmt::Debug {
         &self,
         key: &KeyBlob,
         certification_request_info: &[u8],
+    ) -> Result<Vec<u8>, VaultError>;
+
+    /// Signs a DER TBSCertificate (RFC 5280 section 4.1) of the facility's device authority with ECDSA-SHA256; returns
+    /// ECDSA-Sig-Value, DER.
+    ///
+    /// # Errors
+    ///
+    /// [`VaultError::RefusedToSign`] unless the issuer is the device authority of `key` itself (common name
+    /// [`crate::DEVICE_CA_NAME`], serialNumber [`crate::authority_serial`]) and the certificate is its own (pathLen 0) or a
+    /// device's (clientAuth only, at most [`crate::MAX_DEVICE_DAYS`]).
+    fn sign_device_certificate(
+        &self,
+        key: &KeyBlob,
+        tbs_certificate: &[u8],
     ) -> Result<Vec<u8>, VaultError>;
 
     /// Signs a TLS 1.3 client CertificateVerify content (RFC 8446 section 4.4.3) with ecdsa_secp256r1_sha256.
@@ -282,6 +296,17 @@ impl KeyVault for TpmVault {
             return Err(VaultError::RefusedToSign);
         }
         self.sign(key, certification_request_info)
+    }
+
+    fn sign_device_certificate(
+        &self,
+        key: &KeyBlob,
+        tbs_certificate: &[u8],
+    ) -> Result<Vec<u8>, VaultError> {
+        if !device_ca::is_of_the_device_authority(key, tbs_certificate) {
+            return Err(VaultError::RefusedToSign);
+        }
+        self.sign(key, tbs_certificate)
     }
 
     fn sign_tls13(&self, key: &KeyBlob, message: &[u8]) -> Result<Vec<u8>, VaultError> {

@@ -31,7 +31,7 @@ pub struct Options {
     pub more_configuration: String,
     /// A program, with arguments, that starts gatewayd; see [`gatewayd::Options::through`].
     pub through: Vec<String>,
-    /// The clock that the box and the city see; the true one when absent.
+    /// The clock that the box sees, and the city too unless it has been given one of its own; the true one when absent.
     pub clock: Option<WallClock>,
 }
 
@@ -90,7 +90,7 @@ impl Facility {
     pub fn start_in(directory: &Path, options: Options) -> Result<Self> {
         let tpm = Swtpm::start(&directory.join("tpm"))?;
         let city = city::Options {
-            clock: options.clock.clone().or(options.city.clock),
+            clock: options.city.clock.or_else(|| options.clock.clone()),
             ..options.city
         };
         let city = City::start(&directory.join("city"), city)?;

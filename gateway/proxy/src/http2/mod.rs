@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, stream::FuturesUnordered};
 use h2::{
-    Ping, PingPong,
+    Ping, PingPong, Reason,
     server::{Builder, Handshake},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -101,6 +101,16 @@ where
         if let State::Open(open) = &mut self.state {
             open.protocol.graceful_shutdown();
         }
+    }
+
+    /// Ends all streams and the connection (GOAWAY, then close).
+    pub(crate) fn cut(&mut self) {
+        match &mut self.state {
+            // Nothing is agreed yet, so there is nothing to say.
+            State::Opening(_) => {}
+            State::Open(open) => open.protocol.abrupt_shutdown(Reason::NO_ERROR),
+        }
+        self.streams.clear();
     }
 
     /// Looks, now and then, whether the client still lives; `heard` says whether anything came from it since the last time.

@@ -16,8 +16,9 @@ use gateway_policy::{
     Antivirus, Certificate, Clock, Evidence, Gate, Snapshot, Standing, Timestamp,
 };
 use gateway_proxy::{
-    Dependencies, Identity, LanCertificate, Limits, Listeners, LocalPages, LocalRequest,
-    LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Running, Site, StaffSessions, Upstream,
+    Dependencies, DeviceTrust, Identity, LanCertificate, Limits, Listeners, LocalPages,
+    LocalRequest, LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Running, Site, StaffSessions,
+    Upstream,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -134,6 +135,7 @@ pub struct Setup {
     pub workers: usize,
     pub ipv6: bool,
     pub owner: Owner,
+    pub devices: DeviceTrust,
 }
 
 impl Setup {
@@ -146,6 +148,7 @@ impl Setup {
             workers: 1,
             ipv6: false,
             owner: Owner::City,
+            devices: DeviceTrust::nobody(),
         }
     }
 
@@ -193,6 +196,7 @@ impl Setup {
             pages: Arc::new(Pages),
             staff: Arc::clone(&staff),
             lan_certificate: lan.lan(),
+            devices: self.devices,
             identity: self.identity.then(|| facility.identity()),
         };
         let running = Proxy::start(config, &listeners, dependencies).unwrap();
