@@ -1,6 +1,8 @@
 //! The sentences of the home page: how the box stands, and the one next action. Decides nothing.
 
-use gateway_policy::{Antivirus, Certificate, Effect, Evidence, Rule, Timestamp, Verdict};
+use gateway_policy::{
+    Certificate, Check, Effect, Evidence, Remedy, Rule, State, Timestamp, Verdict,
+};
 
 use crate::moment::{day, minute};
 use crate::{BoxStatus, Link};
@@ -65,7 +67,7 @@ pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
         };
     }
     match (status.verdict.rule, status.city) {
-        (Some(rule), _) if status.verdict.effect > Effect::Allow => of_rule(rule, status),
+        (Some(rule), _) if is_shown(rule, status.verdict.effect) => of_rule(rule, status),
         _ if matches!(status.line, Link::Down { .. }) => Headline {
             light: Light::Amber,
             sentence: "インターネットにつながらないため、連絡帳を開けません。".into(),
@@ -87,19 +89,38 @@ pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
     }
 }
 
+/// What only the city can set right is not shown to staff before it restricts them; the manager's report shows it.
+fn is_shown(rule: Rule, effect: Effect) -> bool {
+    match effect {
+        Effect::Allow => false,
+        Effect::Warn => !matches!(rule, Rule::Check(check) if check.remedy() == Remedy::City),
+        Effect::Restrict | Effect::Block => true,
+    }
+}
+
 fn of_rule(rule: Rule, status: &BoxStatus) -> Headline {
     let Verdict { effect, since, .. } = status.verdict;
     let (sentence, next) = match rule {
-        Rule::AvAlive => (scanner(effect), WAIT_OR_RESTART),
-        Rule::Cert => certificate(status, effect),
-        Rule::Suspended => standing(effect, since),
-        Rule::Clock => (
+        Rule::Check(Check::AvAlive) => (scanner(effect), WAIT_OR_RESTART),
+        Rule::Check(Check::Clock) => (
             "装置の時計が正しいか確認できないため、ファイルの送受信を止めています。".into(),
             "インターネットにつながると自動で直ります。回線の機器の電源とケーブルを確かめてください。",
         ),
+        Rule::Check(check) => (of_check(check, effect), next_of_check(check)),
+        Rule::Cert => certificate(status, effect),
+        Rule::Suspended => standing(effect, since),
         Rule::SnapshotStale => (
             "装置の自己点検が止まっているため、連絡帳への接続を止めています。".into(),
             "装置の電源を入れ直してください。",
+        ),
+        // Not of the box but of the device that looks at this page.
+        Rule::Device => (
+            "この機器は、事業所の機器として登録されていません（規約第29条）。".into(),
+            "登録のページで番号を出し、事業所管理者に伝えてください。",
+        ),
+        Rule::DeviceRevoked => (
+            "この機器の登録は取り消されています（規約第29条）。".into(),
+            "事業所管理者に登録し直しを依頼してください。",
         ),
     };
     let light = if effect == Effect::Block {
@@ -117,6 +138,55 @@ fn of_rule(rule: Rule, status: &BoxStatus) -> Headline {
         sentence,
         next,
         link,
+    }
+}
+
+/// A check other than those with a sentence of their own: the cause, then what it stops.
+fn of_check(check: Check, effect: Effect) -> String {
+    let cause = match check {
+        Check::AvAlive => "ウイルス検査が止まっている",
+        Check::AvDb => "装置のウイルス定義が古い（規約第27条）",
+        Check::AvSelf => "ウイルス検査の自己点検に失敗した（規約第27条）",
+        Check::AvConf => "ウイルス検査の設定が出荷時と違う（規約第27条）",
+        Check::Boot => "装置が改ざんされていないことを確かめられない",
+        Check::Upd => "装置の更新が行われていない",
+        Check::Sbom => "装置のソフトウェア一覧が一致しない（規約第26条）",
+        Check::UsbBox => "装置にUSB機器がつながれた（規約第28条）",
+        Check::Clock => "装置の時計が正しいか確認できない",
+        Check::Log => "装置の記録に異常がある",
+        Check::PcAv => "パソコンのウイルス対策が働いていない（規約第27条）",
+        Check::PcSig => "パソコンのウイルス定義が古い（規約第27条）",
+        Check::PcOs => "パソコンの基本ソフトの更新が足りない",
+        Check::PcSw => "パソコンに使ってはいけないソフトがある（規約第26条）",
+        Check::PcLock => "パソコンの画面が自動でロックされない（規約第25条）",
+        Check::PcOn => "パソコンの電源が退勤後も入っている（規約第25条）",
+        Check::PcUsb => "パソコンで台帳にない媒体が使われた（規約第28条）",
+        Check::PcEnc => "パソコンのディスクが暗号化されていない（規約第28条）",
+        Check::PcRpt => "パソコンの点検結果が届いていない",
+        Check::Media => "媒体台帳の点検期限が過ぎている（規約第28条）",
+        Check::Decl => "端末の点検の申告が古い（規約第28条）",
+        Check::Training => "年1回の研修の記録がない（規約第23条）",
+    };
+    match effect {
+        Effect::Allow | Effect::Warn => format!("{cause}状態です。連絡帳は使えます。"),
+        Effect::Restrict => {
+            format!("{cause}ため、ファイルの送受信を止めています。文字の連絡は使えます。")
+        }
+        Effect::Block => format!("{cause}ため、連絡帳への接続を止めています。"),
+    }
+}
+
+const fn next_of_check(check: Check) -> &'static str {
+    match check {
+        Check::UsbBox => {
+            "装置のUSB端子から機器を抜いてください。心当たりがないときは、下の問い合わせ先に電話してください。"
+        }
+        _ => match check.remedy() {
+            Remedy::Itself => WAIT_OR_RESTART,
+            Remedy::City => CALL,
+            Remedy::Staff => "該当するパソコンの画面に出ている手順で直してください。",
+            Remedy::Manager => "事業所管理者が点検のページで内容を確かめ、直してください。",
+        },
     }
 }
 
@@ -230,26 +300,23 @@ fn link(name: &'static str, link: Link) -> Row {
 }
 
 fn antivirus(status: &BoxStatus, now: Timestamp) -> Row {
-    let effect = Rule::AvAlive.judge(&status.snapshot, now).effect;
-    let (light, text) = match (effect, status.snapshot.antivirus) {
-        (_, Evidence::Unknown { .. }) => (Light::Off, "まだ確かめていません".into()),
-        (Effect::Allow | Effect::Warn, Evidence::Known { at, .. }) => (
+    let time = status.snapshot.time(now);
+    let proof = |at: Timestamp| minute(at.plus(time.age(now)));
+    let seen = status.snapshot.own(Check::AvAlive);
+    let (light, text) = match seen.and_then(|entry| Some((entry, entry.proof()?))) {
+        None => (Light::Off, "まだ確かめていません".into()),
+        Some((entry, at)) if entry.state(time) == State::Compliant => (
             Light::Green,
-            format!("{}に、検査できることを確かめました", minute(at)),
+            format!("{}に、検査できることを確かめました", proof(at)),
         ),
-        (effect, Evidence::Known { value, at }) => {
-            let since = match value {
-                Antivirus::Alive => at,
-                Antivirus::Failing { since } => since,
-            };
-            let light = if effect == Effect::Block {
-                Light::Red
-            } else {
-                Light::Amber
+        Some((entry, at)) => {
+            let light = match entry.effect(time) {
+                Effect::Block => Light::Red,
+                _ => Light::Amber,
             };
             (
                 light,
-                format!("{}を最後に、検査を確かめられません", minute(since)),
+                format!("{}を最後に、検査を確かめられません", proof(at)),
             )
         }
     };

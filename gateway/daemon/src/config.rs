@@ -31,6 +31,8 @@ pub(crate) struct Config {
     pub(crate) sites: Vec<Site>,
     /// The virus scanner.
     pub(crate) antivirus: Antivirus,
+    /// The facility's PCs and tablets.
+    pub(crate) devices: Devices,
     /// Bounds of the store of recent notes.
     pub(crate) store: Store,
     /// Bounds of the data path.
@@ -124,6 +126,26 @@ impl Default for Antivirus {
             canary_seconds: 300,
         }
     }
+}
+
+/// Table `[devices]`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Devices {
+    /// What unknown devices get: `refuse` (public portal and pairing page only, 第29条) or, while they are being
+    /// registered, `warn`.
+    pub(crate) unknown: UnknownDevice,
+}
+
+/// What unknown devices get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum UnknownDevice {
+    /// The public portal and the box's own pages.
+    #[default]
+    Refuse,
+    /// Everything, with a warning.
+    Warn,
 }
 
 /// Table `[store]`.
@@ -221,6 +243,7 @@ impl Config {
             document.note("site", "at least one [[site]] must be relayed");
         }
         let antivirus = document.table("antivirus");
+        let devices = document.table("devices");
         let store = document.table("store");
         let limits = document.table("limits");
         let support = document.table("support");
@@ -234,7 +257,7 @@ impl Config {
         check_names(&mut document, lan.as_ref(), &sites);
         let faults = document.finish();
         match (
-            state_dir, listen, tpm, city, lan, antivirus, store, limits, support,
+            state_dir, listen, tpm, city, lan, antivirus, devices, store, limits, support,
         ) {
             (
                 Some(state_dir),
@@ -243,6 +266,7 @@ impl Config {
                 Some(city),
                 Some(lan),
                 Some(antivirus),
+                Some(devices),
                 Some(store),
                 Some(limits),
                 Some(support),
@@ -254,6 +278,7 @@ impl Config {
                 lan,
                 sites,
                 antivirus,
+                devices,
                 store,
                 limits,
                 support,
@@ -292,6 +317,16 @@ impl Config {
             keep_alive: Duration::from_secs(self.limits.idle_seconds),
             ..gateway_proxy::Limits::default()
         }
+    }
+
+    /// The gate, with its answer to unknown devices.
+    #[must_use]
+    pub(crate) const fn gate(&self) -> gateway_policy::Gate {
+        use gateway_policy::{Gate, UnknownDevices};
+        Gate::new().with_unknown_devices(match self.devices.unknown {
+            UnknownDevice::Refuse => UnknownDevices::Refuse,
+            UnknownDevice::Warn => UnknownDevices::Warn,
+        })
     }
 
     /// Bounds of the store.

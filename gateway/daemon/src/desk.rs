@@ -195,10 +195,10 @@ impl Desk for BoxDesk {
     fn status(&self) -> Answer<'_, BoxStatus> {
         Box::pin(async {
             let snapshot = self.posture.snapshot();
-            let verdict = self.gate.verdict(&snapshot, posture::now());
+            let verdict = self.gate.box_verdict(&snapshot, posture::now());
             let (line, city) = links(&self.feed.borrow());
             BoxStatus {
-                snapshot,
+                snapshot: (*snapshot).clone(),
                 verdict,
                 line,
                 city,

@@ -6,6 +6,7 @@ mod desk;
 mod following;
 mod journal;
 mod late_vault;
+mod ledger_file;
 mod measure;
 mod pages;
 mod posture;

@@ -1,19 +1,28 @@
-//! Keeps the newest evidence and publishes it as one snapshot that the gate judges on every request.
+//! Keeps the ledger of checks and publishes it as one snapshot that the gate judges on every request.
 //!
-//! Facts are put in by those who measure them; nothing is measured here and nothing is let through here. A snapshot is
-//! published at every change and every few seconds, so that its age proves that this is still running. When the gate's
-//! verdict on it changes, that is one line in the journal.
+//! Evidence is put in by those who measure; nothing is measured here and nothing is let through here. A snapshot is
+//! published at every change and every few seconds, so that its age proves that this is still running. Every change of
+//! a check is one line in the journal and one message to whoever follows [`Posture::transitions`].
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use gateway_policy::{
-    Antivirus, Certificate, Clock, Effect, Evidence, Gate, Rule, Snapshot, Standing, Timestamp,
+    BreakGlass, BreakGlassError, Certificate, Check, DeviceId, DeviceStanding, Effect, Evidence,
+    Gate, Grade, Ledger, Observation, Observed, Policy, Rule, Snapshot, Source, Standing, Subject,
+    Timestamp, Transition, Waiver, WaiverError,
 };
+use tokio::sync::broadcast;
+
+use crate::ledger_file::LedgerFile;
 
 /// How often the snapshot is renewed without a change; well below the age at which the gate calls it stale (2 minutes).
 pub(crate) const RENEWAL: Duration = Duration::from_secs(10);
+
+/// Transitions that a follower may fall behind before it misses some.
+const BACKLOG: usize = 4096;
 
 /// The box's clock, the one place where the daemon reads it for decisions.
 #[must_use]
@@ -29,19 +38,39 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) struct Posture {
     board: Mutex<Board>,
     published: Arc<ArcSwap<Snapshot>>,
+    transitions: broadcast::Sender<Transition>,
 }
 
 #[derive(Debug)]
 struct Board {
-    facts: Snapshot,
-    /// The verdict that the journal was told last.
+    ledger: Ledger,
+    certificate: Evidence<Certificate>,
+    standing: Evidence<Standing>,
+    /// The box's verdict that the journal was told last.
     told: Option<(Effect, Option<Rule>)>,
+    /// Where the ledger is kept; `None` in tests of what does not outlive a run.
+    file: Option<LedgerFile>,
+    /// When it was handed over to be kept.
+    kept: Timestamp,
 }
 
+/// What does not change where a check stands (that it has passed once more) is written so often, to spare the disk.
+const KEEPING: i64 = 300;
+
 impl Board {
-    /// One line when the gate judges otherwise than before.
-    fn tell(&mut self, now: Timestamp) {
-        let verdict = Gate::new().verdict(&self.facts, now);
+    /// Has the ledger written: at once where something changed, otherwise now and then.
+    fn keep(&mut self, now: Timestamp, changed: bool) {
+        if changed || self.kept.age(now).abs() >= KEEPING {
+            self.kept = now;
+            if let Some(file) = &self.file {
+                file.keep(&self.ledger);
+            }
+        }
+    }
+
+    /// One line when the gate judges the box otherwise than before.
+    fn tell_verdict(&mut self, snapshot: &Snapshot, now: Timestamp) {
+        let verdict = Gate::new().box_verdict(snapshot, now);
         if self.told.replace((verdict.effect, verdict.rule)) == Some((verdict.effect, verdict.rule))
         {
             return;
@@ -56,17 +85,64 @@ impl Board {
     }
 }
 
+/// One decision line: which check of whom stands how, what it does, since when, and when it does more.
+fn tell(transition: &Transition) {
+    let (subject, device) = match transition.subject {
+        Subject::Box => ("box", None),
+        Subject::Facility => ("facility", None),
+        Subject::Device(id) => ("device", Some(tracing::field::display(id))),
+    };
+    let rule = transition.check.id();
+    let article = transition.check.article();
+    let deadline = transition.deadline.map(|at| at.0);
+    let (from, state) = (transition.from.id(), transition.to.id());
+    let effect = transition.effect.id();
+    if transition.effect > Effect::Warn {
+        tracing::warn!(
+            target: "renraku::decision", decision = "check", rule, article, subject, device,
+            from, state, effect, since = transition.since.0, deadline, "a check has changed",
+        );
+    } else {
+        tracing::info!(
+            target: "renraku::decision", decision = "check", rule, article, subject, device,
+            from, state, effect, since = transition.since.0, deadline, "a check has changed",
+        );
+    }
+}
+
+#[allow(
+    dead_code,
+    reason = "devices, the signed channel and the audit log call the rest as they are wired in"
+)]
 impl Posture {
-    /// A board on which nothing is known.
-    #[must_use]
+    /// A board on which nothing is known and that leaves nothing behind.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
-        let nothing = Snapshot::nothing_known(now());
+        Self::with(Ledger::new(now()), None)
+    }
+
+    /// The board of the box whose state is in `state_dir`, with the deadlines that ran when it was left.
+    pub(crate) fn open(state_dir: &Path) -> Self {
+        let (ledger, file) = LedgerFile::open(state_dir, now());
+        Self::with(ledger, Some(file))
+    }
+
+    fn with(ledger: Ledger, file: Option<LedgerFile>) -> Self {
+        let now = now();
+        let certificate = Evidence::Unknown { since: now };
+        let standing = Evidence::Unknown { since: now };
+        let snapshot = ledger.snapshot(now, certificate, standing);
         Self {
             board: Mutex::new(Board {
-                facts: nothing,
+                ledger,
+                certificate,
+                standing,
                 told: None,
+                file,
+                kept: Timestamp(0),
             }),
-            published: Arc::new(ArcSwap::from_pointee(nothing)),
+            published: Arc::new(ArcSwap::from_pointee(snapshot)),
+            transitions: broadcast::channel(BACKLOG).0,
         }
     }
 
@@ -78,50 +154,161 @@ impl Posture {
 
     /// The newest snapshot.
     #[must_use]
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        **self.published.load()
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.published.load_full()
     }
 
-    /// Publishes the facts as they are, stamped with this moment.
+    /// Every change of a check from now on, for the audit log.
+    #[must_use]
+    pub(crate) fn transitions(&self) -> broadcast::Receiver<Transition> {
+        self.transitions.subscribe()
+    }
+
+    /// Publishes the facts as they are, stamped with this moment; evidence that has grown old is noticed here.
     pub(crate) fn renew(&self) {
-        self.change(|_, _| ());
+        self.change(|board, now| board.ledger.tick(now));
+    }
+
+    /// Takes in one piece of evidence.
+    pub(crate) fn observe(&self, subject: Subject, observed: Observed) {
+        self.change(|board, now| {
+            let transition = board.ledger.observe(subject, observed, now);
+            transition.into_iter().collect()
+        });
+    }
+
+    /// Takes over the register of devices.
+    pub(crate) fn set_devices(&self, standings: &[DeviceStanding]) {
+        self.change(|board, now| {
+            board.kept = Timestamp(0);
+            board.ledger.set_devices(standings, now)
+        });
+    }
+
+    /// A device has connected or reported.
+    pub(crate) fn device_seen(&self, id: DeviceId) {
+        self.change(|board, now| {
+            board.ledger.seen(id, now);
+            Vec::new()
+        });
+    }
+
+    /// Puts the city's signed policy in force, already verified and parsed.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.change(|board, now| {
+            board.ledger.set_policy(policy, now);
+            board.kept = Timestamp(0);
+            board.ledger.tick(now)
+        });
+    }
+
+    /// Makes an exception from one check.
+    pub(crate) fn waive(
+        &self,
+        subject: Subject,
+        check: Check,
+        waiver: Waiver,
+    ) -> Result<(), WaiverError> {
+        let mut done = Ok(());
+        self.change(
+            |board, now| match board.ledger.waive(subject, check, waiver, now) {
+                Ok(transition) => transition.into_iter().collect(),
+                Err(error) => {
+                    done = Err(error);
+                    Vec::new()
+                }
+            },
+        );
+        done
+    }
+
+    /// Opens, renews, reviews … an emergency: whatever `act` does with the record at the moment it is given.
+    ///
+    /// # Errors
+    /// What `act` answers; then nothing was changed.
+    pub(crate) fn break_glass<T>(
+        &self,
+        act: impl FnOnce(&mut BreakGlass, Timestamp) -> Result<T, BreakGlassError>,
+    ) -> Result<T, BreakGlassError> {
+        let mut done = None;
+        self.change(|board, now| {
+            let (record, now) = board.ledger.break_glass_mut(now);
+            let mut changed = record.clone();
+            let answer = act(&mut changed, now);
+            if answer.is_ok() {
+                *record = changed;
+                board.kept = Timestamp(0);
+            }
+            done = Some(answer);
+            Vec::new()
+        });
+        done.expect("the change was made")
+    }
+
+    /// The record of emergencies as it is.
+    #[must_use]
+    pub(crate) fn emergencies(&self) -> BreakGlass {
+        self.lock().ledger.break_glass().clone()
+    }
+
+    /// Waits until everything is on disk. To be called before the process ends.
+    pub(crate) fn flush(&self) {
+        let board = self.lock();
+        if let Some(file) = &board.file {
+            file.keep(&board.ledger);
+            file.flush();
+        }
     }
 
     /// The scanner caught its canary and let a clean body pass, or did not.
     pub(crate) fn antivirus(&self, alive: bool) {
-        self.change(|facts, now| {
-            let value = match (alive, facts.antivirus) {
-                (true, _) => Antivirus::Alive,
-                // A scanner that never gave a proof stays unknown: starting anew must not buy time either.
-                (false, Evidence::Unknown { .. }) => return,
-                // Counted from the last proof.
-                (
-                    false,
-                    Evidence::Known {
-                        value: Antivirus::Alive,
-                        at,
-                    },
-                ) => Antivirus::Failing { since: at },
-                (false, Evidence::Known { value: failing, .. }) => failing,
-            };
-            facts.antivirus = Evidence::Known { value, at: now };
-        });
+        self.measured(Check::AvAlive, alive);
+    }
+
+    /// The clock agreed with the city's, or did not.
+    pub(crate) fn clock(&self, sane: bool) {
+        self.measured(Check::Clock, sane);
+    }
+
+    fn measured(&self, check: Check, good: bool) {
+        let observation = if good {
+            Observation::Pass
+        } else {
+            Observation::Fail {
+                grade: Grade::Major,
+                since: None,
+            }
+        };
+        let observed = Observed {
+            check,
+            observation,
+            at: now(),
+            source: Source::Measured,
+            digest: [0; 32],
+        };
+        self.observe(Subject::Box, observed);
     }
 
     /// What is known of the facility certificate.
     pub(crate) fn certificate(&self, value: Certificate) {
-        self.change(|facts, now| facts.certificate = Evidence::Known { value, at: now });
+        self.change(|board, now| {
+            board.certificate = Evidence::Known { value, at: now };
+            Vec::new()
+        });
     }
 
     /// Nothing can be said of the facility certificate now: the TPM does not answer for its key.
     pub(crate) fn certificate_unknown(&self) {
-        self.change(|facts, now| facts.certificate = Evidence::Unknown { since: now });
+        self.change(|board, now| {
+            board.certificate = Evidence::Unknown { since: now };
+            Vec::new()
+        });
     }
 
     /// What the city says of the facility.
     pub(crate) fn standing(&self, suspended: bool) {
-        self.change(|facts, now| {
-            let value = match (suspended, facts.standing) {
+        self.change(|board, now| {
+            let value = match (suspended, board.standing) {
                 (false, _) => Standing::Active,
                 (
                     true,
@@ -132,69 +319,81 @@ impl Posture {
                 ) => already,
                 (true, _) => Standing::Suspended { since: now },
             };
-            facts.standing = Evidence::Known { value, at: now };
+            board.standing = Evidence::Known { value, at: now };
+            Vec::new()
         });
     }
 
-    /// The clock agreed with the city's, or did not.
-    pub(crate) fn clock(&self, sane: bool) {
-        self.change(|facts, now| {
-            let value = match (sane, facts.clock) {
-                (true, _) => Clock::Sane,
-                (
-                    false,
-                    Evidence::Known {
-                        value: already @ Clock::Wrong { .. },
-                        ..
-                    },
-                ) => already,
-                (false, _) => Clock::Wrong { since: now },
-            };
-            facts.clock = Evidence::Known { value, at: now };
-        });
+    fn lock(&self) -> std::sync::MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, edit: impl FnOnce(&mut Snapshot, Timestamp)) {
+    fn change(&self, edit: impl FnOnce(&mut Board, Timestamp) -> Vec<Transition>) {
+        let mut board = self.lock();
         let now = now();
-        let mut board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
-        edit(&mut board.facts, now);
-        board.facts.taken = now;
-        self.published.store(Arc::new(board.facts));
-        board.tell(now);
+        let changed = edit(&mut board, now);
+        let snapshot = board
+            .ledger
+            .snapshot(now, board.certificate, board.standing);
+        board.tell_verdict(&snapshot, now);
+        self.published.store(Arc::new(snapshot));
+        board.keep(now, !changed.is_empty());
+        for transition in changed {
+            tell(&transition);
+            let _ = self.transitions.send(transition);
+        }
     }
 }
 
-impl Default for Posture {
-    fn default() -> Self {
-        Self::new()
+impl Drop for Posture {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use gateway_policy::Device;
+
     use super::*;
+
+    fn scanner(posture: &Posture) -> (Effect, Option<Timestamp>) {
+        let snapshot = posture.snapshot();
+        let entry = snapshot.own(Check::AvAlive).expect("it is of the box");
+        (entry.effect(now()), entry.proof())
+    }
 
     #[test]
     fn looking_again_at_a_failing_scanner_does_not_buy_time() {
         let posture = Posture::new();
         posture.antivirus(true);
-        let Evidence::Known { at: proof, .. } = posture.snapshot().antivirus else {
-            panic!("it is known")
-        };
+        let (effect, proof) = scanner(&posture);
+        assert_eq!(effect, Effect::Allow);
         posture.antivirus(false);
+        let snapshot = posture.snapshot();
+        let deadline = snapshot.own(Check::AvAlive).unwrap().deadline(now());
         posture.antivirus(false);
-        assert!(matches!(
-            posture.snapshot().antivirus,
-            Evidence::Known { value: Antivirus::Failing { since }, .. } if since == proof
-        ));
+        assert_eq!(scanner(&posture), (Effect::Restrict, proof));
+        let snapshot = posture.snapshot();
+        let again = snapshot.own(Check::AvAlive).unwrap().deadline(now());
+        assert_eq!(again, deadline);
+        assert_eq!(deadline, proof.map(|proof| proof.plus(15 * 60)));
     }
 
     #[test]
     fn a_scanner_that_never_worked_lets_nothing_be_forwarded() {
         let posture = Posture::new();
         posture.antivirus(false);
-        let judged = Rule::AvAlive.judge(&posture.snapshot(), now());
-        assert_eq!(judged.effect, Effect::Block);
+        assert_eq!(scanner(&posture), (Effect::Block, None));
+    }
+
+    #[test]
+    fn a_scanner_that_is_back_is_believed_at_once() {
+        let posture = Posture::new();
+        posture.antivirus(true);
+        posture.antivirus(false);
+        posture.antivirus(true);
+        assert_eq!(scanner(&posture).0, Effect::Allow);
     }
 
     #[test]
@@ -210,5 +409,22 @@ mod tests {
             panic!("it is known")
         };
         assert_eq!(a, b);
+    }
+
+    #[test]
+    fn an_emergency_that_is_refused_changes_nothing() {
+        let posture = Posture::new();
+        let before = posture.emergencies();
+        let refused = posture.break_glass(BreakGlass::renew);
+        assert_eq!(refused, Err(BreakGlassError::NotOpen));
+        assert_eq!(posture.emergencies(), before);
+    }
+
+    #[test]
+    fn an_unknown_device_is_told_apart_from_the_box() {
+        let posture = Posture::new();
+        let snapshot = posture.snapshot();
+        let verdict = Gate::new().device_verdict(Device::Unknown, &snapshot, now());
+        assert_eq!(verdict.rule, Some(Rule::Device));
     }
 }

@@ -11,7 +11,6 @@ use gateway_antivirus::Scanner;
 use gateway_city::feed::FeedState;
 use gateway_city::tls as city_tls;
 use gateway_console::Console;
-use gateway_policy::Gate;
 use gateway_provisioning::{
     Failure, Provisioner, ProvisioningConfig, ProvisioningError, StateLock,
 };
@@ -121,7 +120,7 @@ async fn start(
     lock: Arc<StateLock>,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Certificates>, StartupError> {
-    let posture = Arc::new(Posture::new());
+    let posture = Arc::new(Posture::open(&config.state_dir));
     let staff = Arc::new(StaffSessions::new()?);
     let vault = Arc::new(LateVault::new(vault_config(&config)));
     let provisioning = ProvisioningConfig {
@@ -161,7 +160,7 @@ async fn start(
     ));
     let desk = BoxDesk {
         posture: Arc::clone(&posture),
-        gate: Gate::new(),
+        gate: config.gate(),
         provisioner: Arc::clone(&provisioner),
         certificates: Arc::clone(&certificates),
         vault: Arc::clone(&vault),
@@ -314,7 +313,7 @@ fn data_path(
         limits: config.proxy_limits(),
     };
     let dependencies = Dependencies {
-        gate: Gate::new(),
+        gate: config.gate(),
         snapshot: posture.published(),
         clock: Arc::new(posture::now),
         pages,

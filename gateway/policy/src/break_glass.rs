@@ -28,14 +28,14 @@ const CODES: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
-    /// Somebody's state cannot wait.
-    UrgentCare,
-    /// A transfer, discharge or death to be told at once.
+    /// A person's state changed suddenly.
+    Emergency,
+    /// Notes are needed for a visit or a handover at once.
     Handover,
-    /// A disaster or a large outage.
+    /// A hospital or an ambulance asks.
+    Transfer,
+    /// A disaster.
     Disaster,
-    /// The block is thought to be a fault of the box.
-    SuspectedFault,
 }
 
 /// Who declares it.
@@ -52,6 +52,8 @@ pub enum Opener {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Emergency {
+    /// Its number on this box, from 1.
+    pub number: u64,
     /// When it was declared.
     pub opened: Timestamp,
     /// When it ends or ended.
@@ -67,6 +69,12 @@ pub struct Emergency {
 }
 
 impl Emergency {
+    /// How far it may be drawn out in all.
+    #[must_use]
+    pub const fn at_most(&self) -> Timestamp {
+        self.opened.plus(LONGEST)
+    }
+
     /// By when it must be reviewed.
     #[must_use]
     pub const fn review_due(&self) -> Timestamp {
@@ -132,7 +140,9 @@ impl BreakGlass {
             self.emergencies.remove(0);
         }
         let until = now.plus(LASTS);
+        let number = self.emergencies.last().map_or(0, |last| last.number) + 1;
         self.emergencies.push(Emergency {
+            number,
             opened: now,
             until,
             reason,
@@ -144,13 +154,9 @@ impl BreakGlass {
     }
 
     fn may_open(&self, now: Timestamp) -> Result<(), BreakGlassError> {
-        let counted: Vec<_> = self
-            .emergencies
-            .iter()
-            .filter(|past| !past.countersigned && past.opened.age(now) < PERIOD)
-            .collect();
-        if let Some(place) = counted.len().checked_sub(USES) {
-            let again = counted[place].opened.plus(PERIOD);
+        let past_uses = self.counted(now).count().checked_sub(USES);
+        if let Some(oldest) = past_uses.and_then(|past| self.counted(now).nth(past)) {
+            let again = oldest.opened.plus(PERIOD);
             return Err(BreakGlassError::UsedUp { again });
         }
         let overdue = |past: &Emergency| past.reviewed.is_none() && past.review_due() < now;
@@ -184,22 +190,33 @@ impl BreakGlass {
         Ok(())
     }
 
-    /// The manager has reviewed all emergencies that are over.
-    pub fn review(&mut self, now: Timestamp) {
-        for past in &mut self.emergencies {
-            if past.until <= now {
-                past.reviewed.get_or_insert(now);
-            }
-        }
-    }
-
-    /// The city has countersigned the emergency that was opened then. Answers whether there is one.
-    pub fn countersign(&mut self, opened: Timestamp) -> bool {
+    /// The manager has reviewed an emergency that is over. Answers whether there is one of this number.
+    pub fn review(&mut self, number: u64, now: Timestamp) -> bool {
         let found = self
             .emergencies
             .iter_mut()
-            .find(|past| past.opened == opened);
+            .find(|past| past.number == number && past.until <= now);
+        found.map(|past| past.reviewed.get_or_insert(now)).is_some()
+    }
+
+    /// The city has countersigned an emergency. Answers whether there is one of this number.
+    pub fn countersign(&mut self, number: u64) -> bool {
+        let found = self
+            .emergencies
+            .iter_mut()
+            .find(|past| past.number == number);
         found.map(|past| past.countersigned = true).is_some()
+    }
+
+    /// How many may still be declared now without the city's countersignature.
+    #[must_use]
+    pub fn uses_left(&self, now: Timestamp) -> usize {
+        USES.saturating_sub(self.counted(now).count())
+    }
+
+    fn counted(&self, now: Timestamp) -> impl Iterator<Item = &Emergency> {
+        let counts = move |past: &&Emergency| !past.countersigned && past.opened.age(now) < PERIOD;
+        self.emergencies.iter().filter(counts)
     }
 
     /// Puts a sealed code in force, given as its SHA-256. The oldest gives way.

@@ -98,16 +98,17 @@ impl Deadlines {
         }
     }
 
-    /// When the next harder effect sets in, if ever.
+    /// When the next harder effect sets in, and which, if ever. Of two at the same moment the harder.
     #[must_use]
-    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn next(&self, now: Timestamp) -> Option<(Effect, Timestamp)> {
         let in_force = self.effect(now);
         RUNGS
             .into_iter()
+            .rev()
             .filter(|rung| *rung > in_force)
-            .map(|rung| self.at(rung))
-            .filter(|at| *at < Timestamp::NEVER)
-            .min()
+            .map(|rung| (rung, self.at(rung)))
+            .filter(|(_, at)| *at < Timestamp::NEVER)
+            .min_by_key(|(_, at)| *at)
     }
 
     /// When the first effect sets in.
@@ -179,8 +180,14 @@ mod tests {
                 deadlines.next(Timestamp(now)),
             )
         };
-        assert_eq!(at(109), (Effect::Allow, Some(Timestamp(110))));
-        assert_eq!(at(110), (Effect::Warn, Some(Timestamp(120))));
+        assert_eq!(
+            at(109),
+            (Effect::Allow, Some((Effect::Warn, Timestamp(110))))
+        );
+        assert_eq!(
+            at(110),
+            (Effect::Warn, Some((Effect::Restrict, Timestamp(120))))
+        );
         assert_eq!(at(120), (Effect::Restrict, None));
     }
 }

@@ -133,8 +133,16 @@ impl Entry {
     /// When a harder effect than that of `now` sets in, if ever.
     #[must_use]
     pub fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        self.next(now).map(|(_, at)| at)
+    }
+
+    /// The same, and which effect it is.
+    #[must_use]
+    pub fn next(&self, now: Timestamp) -> Option<(Effect, Timestamp)> {
         if self.only_warns(now) {
-            return self.waived_until.max(self.warn_only_until);
+            let ends = self.waived_until.max(self.warn_only_until)?;
+            let then = self.deadlines.effect(ends);
+            return (then > Effect::Warn).then_some((then, ends));
         }
         self.deadlines.next(now)
     }

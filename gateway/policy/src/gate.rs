@@ -58,6 +58,12 @@ impl Verdict {
     }
 }
 
+impl From<Option<DeviceId>> for Device {
+    fn from(shown: Option<DeviceId>) -> Self {
+        shown.map_or(Self::Unknown, Self::Registered)
+    }
+}
+
 /// Who asks, as far as the box can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Device {
@@ -122,10 +128,10 @@ impl Gate {
             Device::Unknown => None,
         };
         let Some(entry) = known else {
-            let effect = match (device, self.unknown_devices) {
-                // Its certificate is good, but it is in the register no longer.
-                (Device::Registered(_), _) | (_, UnknownDevices::Refuse) => Effect::Block,
-                (Device::Unknown, UnknownDevices::Warn) => Effect::Warn,
+            // Also one whose certificate is good but that is in the register no longer.
+            let effect = match self.unknown_devices {
+                UnknownDevices::Refuse => Effect::Block,
+                UnknownDevices::Warn => Effect::Warn,
             };
             worst.hear(Rule::Device, Finding::new(effect, snapshot.taken), None);
             return worst;

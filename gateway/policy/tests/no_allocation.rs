@@ -8,9 +8,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use gateway_policy::{
-    Antivirus, Area, Asked, Certificate, Clock, Evidence, Gate, Snapshot, Standing, Timestamp,
-};
+use gateway_policy::{Area, Asked, Device, DeviceId, Gate, Snapshot, Timestamp};
+
+#[path = "gate/crowd.rs"]
+mod crowd;
 
 struct Counting;
 
@@ -37,28 +38,7 @@ static ALLOCATOR: Counting = Counting;
 fn judging_allocates_nothing() {
     let now = Timestamp(1_800_000_000);
     let blank = Snapshot::nothing_known(now);
-    let good = Snapshot {
-        taken: now,
-        antivirus: Evidence::Known {
-            value: Antivirus::Alive,
-            at: now,
-        },
-        clock: Evidence::Known {
-            value: Clock::Sane,
-            at: now,
-        },
-        certificate: Evidence::Known {
-            value: Certificate::Held {
-                not_before: now.plus(-9),
-                not_after: now.plus(9_999_999),
-            },
-            at: now,
-        },
-        standing: Evidence::Known {
-            value: Standing::Active,
-            at: now,
-        },
-    };
+    let good = crowd::snapshot(now);
     let asked = Asked {
         area: Area::Staff,
         writes: true,
@@ -67,10 +47,14 @@ fn judging_allocates_nothing() {
     let gate = Gate::new();
 
     let before = ALLOCATIONS.load(Ordering::Relaxed);
-    let permitted = black_box(gate.check(black_box(&asked), black_box(&good), now)).is_ok();
-    let refused = black_box(gate.check(black_box(&asked), black_box(&blank), now)).is_err();
+    let device = Device::Registered(DeviceId([77; 16]));
+    let permitted = black_box(gate.check(black_box(&asked), device, black_box(&good), now)).is_ok();
+    let refused = black_box(gate.check(black_box(&asked), device, black_box(&blank), now)).is_err();
+    let unknown = Device::Unknown;
+    let stranger =
+        black_box(gate.check(black_box(&asked), unknown, black_box(&good), now)).is_err();
     let after = ALLOCATIONS.load(Ordering::Relaxed);
 
-    assert!(permitted && refused);
+    assert!(permitted && refused && stranger);
     assert_eq!(after - before, 0);
 }

@@ -13,7 +13,8 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use gateway_policy::{
-    Antivirus, Certificate, Clock, Evidence, Gate, Snapshot, Standing, Timestamp,
+    BOX_CHECKS, Certificate, Evidence, FACILITY_CHECKS, Gate, Ledger, Observation, Observed,
+    Source, Standing, Subject, Timestamp, UnknownDevices,
 };
 use gateway_proxy::{
     Dependencies, DeviceTrust, Identity, LanCertificate, Limits, Listeners, LocalPages,
@@ -45,26 +46,33 @@ fn main() {
     let (port, upstream): (u16, u16) = (port.parse().unwrap(), upstream.parse().unwrap());
     let directory = Path::new(certificates);
     let now = Timestamp(1_800_000_000);
-    let known = |value| Evidence::Known { value, at: now };
-    let snapshot = Snapshot {
-        taken: now,
-        antivirus: Evidence::Known {
-            value: Antivirus::Alive,
-            at: now,
-        },
-        clock: Evidence::Known {
-            value: Clock::Sane,
-            at: now,
-        },
-        certificate: known(Certificate::Held {
+    let at = now;
+    let measured = |check| Observed {
+        check,
+        observation: Observation::Pass,
+        at,
+        source: Source::Measured,
+        digest: [0; 32],
+    };
+    let mut ledger = Ledger::new(at);
+    for check in BOX_CHECKS {
+        ledger.observe(Subject::Box, measured(check), at);
+    }
+    for check in FACILITY_CHECKS {
+        ledger.observe(Subject::Facility, measured(check), at);
+    }
+    let known = |value| Evidence::Known { value, at };
+    let snapshot = ledger.snapshot(
+        now,
+        known(Certificate::Held {
             not_before: Timestamp(0),
             not_after: Timestamp(4_000_000_000),
         }),
-        standing: Evidence::Known {
+        Evidence::Known {
             value: Standing::Active,
-            at: now,
+            at,
         },
-    };
+    );
     let key = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(
         &PrivateKeyDer::from_pem_file(directory.join("client.key")).unwrap(),
     )
@@ -94,7 +102,7 @@ fn main() {
         },
     };
     let dependencies = Dependencies {
-        gate: Gate::new(),
+        gate: Gate::new().with_unknown_devices(UnknownDevices::Warn),
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
         clock: Arc::new(move || now),
         pages: Arc::new(NoPages),

@@ -46,14 +46,18 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Asks the gate, with the newest snapshot.
-    pub(crate) fn judge(&self, asked: &Asked, _: Option<DeviceId>) -> Result<Permit, Refusal> {
+    pub(crate) fn judge(&self, asked: &Asked, device: Option<DeviceId>) -> Result<Permit, Refusal> {
         let now = (self.clock)();
-        self.gate.check(asked, &self.snapshot.load(), now)
+        self.gate
+            .check(asked, device.into(), &self.snapshot.load(), now)
     }
 
     /// Whether a device's registration has been taken back.
-    pub(crate) fn is_revoked(&self, _: DeviceId) -> bool {
-        false
+    pub(crate) fn is_revoked(&self, device: DeviceId) -> bool {
+        let snapshot = self.snapshot.load();
+        snapshot
+            .device(device)
+            .is_some_and(|device| device.revoked.is_some())
     }
 }
 

@@ -205,6 +205,9 @@ names = {names:?}
 [antivirus]
 socket = {clamd:?}
 
+[devices]
+unknown = "warn"
+
 [support]
 office = "高萩市 高齢福祉課"
 phone = "0293-00-0000"

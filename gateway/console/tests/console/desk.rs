@@ -8,7 +8,8 @@ use gateway_console::{
 };
 use gateway_notes::{Attachment, Change, Event, Limits, Personal, Role, Store, StoreKey};
 use gateway_policy::{
-    Antivirus, Certificate as Held, Clock, Evidence, Gate, Snapshot, Standing, Timestamp,
+    BOX_CHECKS, Certificate as Held, Check, Evidence, FACILITY_CHECKS, Gate, Grade, Ledger,
+    Observation, Observed, Snapshot, Source, Standing, Subject, Timestamp,
 };
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
@@ -50,8 +51,8 @@ impl Desk for TestDesk {
     fn status(&self) -> Answer<'_, BoxStatus> {
         let arranged = self.0.lock().unwrap();
         let status = BoxStatus {
-            snapshot: arranged.snapshot,
-            verdict: Gate::new().verdict(&arranged.snapshot, arranged.now),
+            snapshot: arranged.snapshot.clone(),
+            verdict: Gate::new().box_verdict(&arranged.snapshot, arranged.now),
             line: arranged.line,
             city: arranged.city,
         };
@@ -95,16 +96,52 @@ fn known<T>(value: T) -> Evidence<T> {
 
 /// A box that works.
 pub(crate) fn good() -> Snapshot {
-    Snapshot {
-        taken: NOW,
-        antivirus: known(Antivirus::Alive),
-        clock: known(Clock::Sane),
-        certificate: known(Held::Held {
-            not_before: NOW.plus(-30 * DAY),
-            not_after: NOW.plus(335 * DAY),
-        }),
-        standing: known(Standing::Active),
+    all_but(None, |_| ())
+}
+
+/// A box on which one check was never measured.
+pub(crate) fn never_measured(check: Check) -> Snapshot {
+    all_but(Some(check), |_| ())
+}
+
+/// A box whose check has begun to fail now, a minute after it last passed.
+pub(crate) fn failing(check: Check) -> Snapshot {
+    all_but(None, |ledger| {
+        let observation = Observation::Fail {
+            grade: Grade::Major,
+            since: None,
+        };
+        ledger.observe(Subject::Box, measured(check, observation, NOW), NOW);
+    })
+}
+
+fn measured(check: Check, observation: Observation, at: Timestamp) -> Observed {
+    Observed {
+        check,
+        observation,
+        at,
+        source: Source::Measured,
+        digest: [0; 32],
     }
+}
+
+fn all_but(left_out: Option<Check>, then: impl FnOnce(&mut Ledger)) -> Snapshot {
+    let a_minute_ago = NOW.plus(-60);
+    let mut ledger = Ledger::new(a_minute_ago);
+    let own = BOX_CHECKS.map(|check| (Subject::Box, check));
+    let facility = FACILITY_CHECKS.map(|check| (Subject::Facility, check));
+    for (subject, check) in own.into_iter().chain(facility) {
+        if Some(check) != left_out {
+            let pass = measured(check, Observation::Pass, a_minute_ago);
+            ledger.observe(subject, pass, a_minute_ago);
+        }
+    }
+    then(&mut ledger);
+    let certificate = known(Held::Held {
+        not_before: NOW.plus(-30 * DAY),
+        not_after: NOW.plus(335 * DAY),
+    });
+    ledger.snapshot(NOW, certificate, known(Standing::Active))
 }
 
 pub(crate) fn certificate(provenance: Provenance) -> Certificate {

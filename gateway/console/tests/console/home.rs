@@ -1,8 +1,8 @@
 use gateway_console::Link;
-use gateway_policy::{Antivirus, Certificate, Evidence, Standing};
+use gateway_policy::{Certificate, Check, Evidence, Standing};
 use http::StatusCode;
 
-use crate::desk::{BOX, NOW, TestDesk, console, console_with_notes, get};
+use crate::desk::{BOX, NOW, TestDesk, console, console_with_notes, failing, get, never_measured};
 
 #[tokio::test]
 async fn a_box_that_works_is_green_and_asks_for_nothing() {
@@ -69,19 +69,14 @@ async fn every_trouble_has_its_sentence_its_light_and_its_next_step() {
         ),
         (
             |desk| {
-                snapshot(desk, |s| {
-                    let value = Antivirus::Failing {
-                        since: NOW.plus(-60),
-                    };
-                    s.antivirus = Evidence::Known { value, at: NOW };
-                });
+                snapshot(desk, |s| *s = failing(Check::AvAlive));
             },
             "ファイルの送受信を止めています（規約第27条）",
             "amber",
             "電源を入れ直して",
         ),
         (
-            |desk| snapshot(desk, |s| s.antivirus = Evidence::Unknown { since: NOW }),
+            |desk| snapshot(desk, |s| *s = never_measured(Check::AvAlive)),
             "連絡帳への接続を止めています（規約第27条）",
             "red",
             "保存した連絡を読む",
@@ -150,7 +145,7 @@ async fn every_trouble_has_its_sentence_its_light_and_its_next_step() {
             "電話してください",
         ),
         (
-            |desk| snapshot(desk, |s| s.clock = Evidence::Unknown { since: NOW }),
+            |desk| snapshot(desk, |s| *s = never_measured(Check::Clock)),
             "時計が正しいか確認できない",
             "amber",
             "ケーブルを確かめて",

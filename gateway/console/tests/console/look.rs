@@ -2,11 +2,11 @@ use std::path::Path;
 
 use gateway_console::{Link, Message, Provenance};
 use gateway_notes::Role;
-use gateway_policy::{Antivirus, Evidence};
+use gateway_policy::Check;
 
 use crate::desk::{
-    BOX, NOTEBOOK, NOW, Page, TestDesk, certificate, console, console_with_notes, get, post,
-    signed_in,
+    BOX, NOTEBOOK, NOW, Page, TestDesk, certificate, console, console_with_notes, get,
+    never_measured, post, signed_in,
 };
 
 /// Holds a page to what makes it usable, and writes it to a file to be looked at.
@@ -154,11 +154,6 @@ async fn the_pages_of_trouble_are_usable() {
         "notes-outage",
         &get(BOX, "/notes/p-1").cookie(&cookie).ask(&console).await,
     );
-    desk.arrange(|arranged| {
-        let value = Antivirus::Failing {
-            since: NOW.plus(-1200),
-        };
-        arranged.snapshot.antivirus = Evidence::Known { value, at: NOW };
-    });
+    desk.arrange(|arranged| arranged.snapshot = never_measured(Check::AvAlive));
     look("home-blocked", &get(BOX, "/").ask(&console).await);
 }

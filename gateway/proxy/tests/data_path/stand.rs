@@ -13,7 +13,8 @@ use std::{
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use gateway_policy::{
-    Antivirus, Certificate, Clock, Evidence, Gate, Snapshot, Standing, Timestamp,
+    BOX_CHECKS, Certificate, Evidence, FACILITY_CHECKS, Gate, Ledger, Observation, Observed,
+    Snapshot, Source, Standing, Subject, Timestamp, UnknownDevices,
 };
 use gateway_proxy::{
     Dependencies, DeviceTrust, Identity, LanCertificate, Limits, Listeners, LocalPages,
@@ -190,7 +191,7 @@ impl Setup {
             limits: self.limits,
         };
         let dependencies = Dependencies {
-            gate: Gate::new(),
+            gate: Gate::new().with_unknown_devices(UnknownDevices::Warn),
             snapshot: Arc::clone(&snapshot),
             clock: Arc::new(now),
             pages: Arc::new(Pages),
@@ -238,28 +239,36 @@ pub fn now() -> Timestamp {
 /// Everything measured and in order.
 pub fn all_is_well() -> Snapshot {
     let at = now();
-    Snapshot {
-        taken: at,
-        antivirus: Evidence::Known {
-            value: Antivirus::Alive,
-            at,
-        },
-        clock: Evidence::Known {
-            value: Clock::Sane,
-            at,
-        },
-        certificate: Evidence::Known {
-            value: Certificate::Held {
-                not_before: at.plus(-1000),
-                not_after: at.plus(365 * 86_400),
-            },
-            at,
-        },
-        standing: Evidence::Known {
-            value: Standing::Active,
-            at,
-        },
+    let measured = |check| Observed {
+        check,
+        observation: Observation::Pass,
+        at,
+        source: Source::Measured,
+        digest: [0; 32],
+    };
+    let mut ledger = Ledger::new(at);
+    for check in BOX_CHECKS {
+        ledger.observe(Subject::Box, measured(check), at);
     }
+    for check in FACILITY_CHECKS {
+        ledger.observe(Subject::Facility, measured(check), at);
+    }
+    let certificate = Certificate::Held {
+        not_before: at.plus(-1000),
+        not_after: at.plus(365 * 86_400),
+    };
+    let standing = Standing::Active;
+    ledger.snapshot(
+        at,
+        Evidence::Known {
+            value: certificate,
+            at,
+        },
+        Evidence::Known {
+            value: standing,
+            at,
+        },
+    )
 }
 
 /// An address nothing listens on.
