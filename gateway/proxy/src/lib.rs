@@ -21,6 +21,7 @@ mod incoming;
 mod limits;
 mod listener;
 mod live;
+pub mod messages;
 mod pac;
 mod pages;
 mod pulse;

@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gateway-tpm", &[]),
     ("gateway-notes", &[]),
     ("gateway-antivirus", &[]),
+    ("gateway-audit", &["gateway-policy"]),
     ("gateway-city", &[]),
     (
         "gateway-proxy",

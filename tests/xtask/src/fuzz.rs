@@ -9,8 +9,10 @@ use test_harness::binaries;
 use crate::steps::Run;
 
 /// One target for each parser we own; the names are those of `tests/fuzz/fuzz_targets`.
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 9] = [
     "framing",
+    "websocket",
+    "events",
     "event_stream",
     "problem",
     "staff_field",

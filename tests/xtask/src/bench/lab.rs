@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use test_harness::facility::{self, Facility};
 use test_harness::ports;
 
 use super::peers::{self, Tree};
+use super::scanning::{Ports, Stage};
 
 /// The host name all relays serve: the notebook's, which the gateway's LAN certificate carries.
 pub(crate) const HOST: &str = test_harness::city::PORTAL_HOST;
@@ -59,6 +61,8 @@ pub(crate) struct Lab {
     anchor: PathBuf,
     one_shot_port: u16,
     handshake_log: PathBuf,
+    files: PathBuf,
+    scanning: (u16, u16),
     _processes: Vec<Ended>,
 }
 
@@ -80,10 +84,12 @@ impl Lab {
         let port = || ports::free().map_err(|error| error.to_string());
         let (origin_port, one_shot_port, nginx_port, haproxy_port) =
             (port()?, port()?, port()?, port()?);
+        let (squid_port, icap_port) = (port()?, port()?);
         let (certificates, certificates_inside) = tree.folder("certificates")?;
         make_certificates(&certificates)?;
 
-        let facility_directory = work.join("facility");
+        // In the tree, so that c-icap in there reaches the same clamd.
+        let (facility_directory, facility_inside) = tree.folder("facility")?;
         let _ = fs::remove_dir_all(&facility_directory);
         let options = facility::Options {
             // wrk and h2load come from one address, with more connections than one tablet has.
@@ -146,7 +152,14 @@ impl Lab {
             &["haproxy", "-db", "-f", "/bench/haproxy/haproxy.cfg"],
             &work.join("haproxy.log"),
         )?);
-        for port in [origin_port, nginx_port, haproxy_port] {
+        let scanning = start_squid(
+            tree,
+            work,
+            &certificates_inside,
+            &format!("{facility_inside}/clamd/clamd.sock"),
+            [squid_port, icap_port, origin_port],
+        )?;
+        for port in [origin_port, nginx_port, haproxy_port, squid_port] {
             wait_for(port)?;
         }
         let anchor = certificates.join("clients.pem");
@@ -178,8 +191,26 @@ impl Lab {
             anchor,
             one_shot_port,
             handshake_log,
-            _processes: vec![haproxy_process, nginx_process, origin_process],
+            files: origin.join("files"),
+            scanning: (nginx_port, squid_port),
+            _processes: scanning
+                .into_iter()
+                .chain([haproxy_process, nginx_process, origin_process])
+                .collect(),
         })
+    }
+
+    /// What the rows about scanning are measured on.
+    pub(crate) fn scanning(&self) -> Stage<'_> {
+        Stage {
+            ports: Ports {
+                gateway: self.facility.gateway.https_port(),
+                nginx: self.scanning.0,
+                squid: self.scanning.1,
+            },
+            files: &self.files,
+            clamd: self.facility.clamd.socket(),
+        }
     }
 
     /// Sends requests to an origin that closes after each, and counts at the origin how many handshakes were full: each of
@@ -207,6 +238,44 @@ impl Lab {
             full,
         })
     }
+}
+
+/// squid on the processor of the relays; c-icap wherever there is time, like clamd.
+fn start_squid(
+    tree: &Tree,
+    work: &Path,
+    certificates: &str,
+    clamd: &str,
+    [squid, icap, origin]: [u16; 3],
+) -> Result<[Ended; 2], String> {
+    let (folder, inside) = tree.folder("squid")?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777))
+        .map_err(|error| error.to_string())?;
+    // What a squid that was killed left behind keeps the next one from starting.
+    for left in tree.shared_memory("squid-")? {
+        let _ = fs::remove_file(left);
+    }
+    write(
+        &folder.join("c-icap.conf"),
+        peers::c_icap(icap, &inside, clamd),
+    )?;
+    write(
+        &folder.join("squid.conf"),
+        peers::squid_relay(squid, icap, origin, certificates, &inside, HOST),
+    )?;
+    let config = |name: &str| format!("{inside}/{name}");
+    let c_icap = tree.spawn_anywhere(
+        &["c-icap", "-N", "-f", &config("c-icap.conf")],
+        &work.join("c-icap.log"),
+    )?;
+    let c_icap = Ended(c_icap);
+    wait_for(icap)?;
+    let squid = tree.spawn(
+        0,
+        &["squid", "-N", "-f", &config("squid.conf")],
+        &work.join("squid.log"),
+    )?;
+    Ok([Ended(squid), c_icap])
 }
 
 /// Lets the notebook's site of a provisioned gateway lead to the origin instead of the city, starts it with that, pins it,

@@ -9,6 +9,7 @@ mod lab;
 mod load;
 mod peers;
 mod report;
+mod scanning;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -27,7 +28,7 @@ pub(crate) struct Arguments {
     /// Seconds of load for one server in one round.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Only these rows (relay-1k-h1, relay-1k-h2, relay-1m, handshake, idle); all when not given.
+    /// Only these rows (relay-1k-h1, relay-1k-h2, relay-1m, handshake, idle, scan-10k, scan-1m, scan-25m); all when not given.
     #[arg(long)]
     row: Vec<String>,
     /// Also write the table here, as Markdown.
@@ -141,8 +142,11 @@ fn measure_all(root: &Path, arguments: &Arguments) -> Result<(), String> {
             table.push((row, measure_row(row, &lab, arguments)?));
         }
     }
+    let scanned = scanning::table(&lab.scanning(), arguments.rounds, |row| {
+        arguments.row.is_empty() || arguments.row.iter().any(|name| name == row)
+    })?;
     let signatures = lab.tpm_signatures(320)?;
-    let text = report::markdown(&lab, &table, &signatures);
+    let text = report::markdown(&lab, &table, &signatures) + &scanned;
     println!("{text}");
     if let Some(path) = &arguments.markdown {
         std::fs::write(path, &text).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -2,6 +2,7 @@
 //! a comparison with the older one would flatter us.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -15,16 +16,19 @@ impl Tree {
     /// Makes the tree if it is not there (root, mmdebstrap; under a minute).
     pub(crate) fn prepare(work: &Path) -> Result<Self, String> {
         let root = work.join("trixie");
-        if !root.join("usr/sbin/haproxy").exists() {
+        if !["haproxy", "squid"]
+            .iter()
+            .all(|name| root.join("usr/sbin").join(name).exists())
+        {
             eprintln!(
-                "making a Debian 13 tree with nginx and HAProxy in {}",
+                "making a Debian 13 tree with nginx, HAProxy, squid and c-icap in {}",
                 root.display()
             );
             let _ = fs::remove_dir_all(&root);
             let status = Command::new("mmdebstrap")
                 .args([
                     "--variant=apt",
-                    "--include=nginx,haproxy,ca-certificates",
+                    "--include=nginx,haproxy,squid-openssl,c-icap,libc-icap-mod-virus-scan,ca-certificates",
                     "trixie",
                 ])
                 .arg(&root)
@@ -37,6 +41,9 @@ impl Tree {
         }
         // The peers read their configuration and certificates from the tree itself.
         fs::create_dir_all(root.join("bench")).map_err(|error| error.to_string())?;
+        // squid keeps its state in shared memory, as a user of its own.
+        let shared = fs::Permissions::from_mode(0o1777);
+        fs::set_permissions(root.join("dev/shm"), shared).map_err(|error| error.to_string())?;
         Ok(Self { root })
     }
 
@@ -59,6 +66,31 @@ impl Tree {
             .stderr(log)
             .spawn()
             .map_err(|error| format!("{arguments:?}: {error}"))
+    }
+
+    /// Starts a program of the tree in the foreground on any processor.
+    pub(crate) fn spawn_anywhere(&self, arguments: &[&str], log: &Path) -> Result<Child, String> {
+        let log = fs::File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        Command::new("chroot")
+            .arg(&self.root)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().map_err(|error| error.to_string())?)
+            .stderr(log)
+            .spawn()
+            .map_err(|error| format!("{arguments:?}: {error}"))
+    }
+
+    /// What lies in the tree's shared memory under a name that begins so.
+    pub(crate) fn shared_memory(&self, prefix: &str) -> Result<Vec<PathBuf>, String> {
+        let folder = self.root.join("dev/shm");
+        let entries =
+            fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        Ok(entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix))
+            .map(|entry| entry.path())
+            .collect())
     }
 
     /// The first line that says which version a program is.
@@ -121,6 +153,7 @@ http {{
       proxy_ssl_certificate {certificates}/client.pem; proxy_ssl_certificate_key {certificates}/client.key;
       proxy_ssl_trusted_certificate {certificates}/ca.pem; proxy_ssl_verify on; proxy_ssl_name {host};
       proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.3; proxy_max_temp_file_size 0;
+      client_max_body_size 60m; proxy_request_buffering off;
     }}
   }}
 }}
@@ -168,6 +201,7 @@ pub(crate) fn nginx_origin(
     ssl_client_certificate {certificates}/clients.pem; ssl_verify_client on; ssl_verify_depth 3;
     ssl_protocols TLSv1.3; ssl_ecdh_curve X25519:prime256v1; ssl_session_timeout 1h;
     root {root};
+    location /sink {{ client_max_body_size 60m; return 200 taken; }}
   }}
 "
         )
@@ -181,5 +215,72 @@ http {{
 ",
         server(port, 100_000_000, "off"),
         server(one_shot, 1, &format!("{log} handshakes")),
+    )
+}
+
+/// squid in front of the origin, every body through c-icap before it goes on (`bypass=off`).
+pub(crate) fn squid_relay(
+    port: u16,
+    icap: u16,
+    origin: u16,
+    certificates: &str,
+    folder: &str,
+    host: &str,
+) -> String {
+    format!(
+        "https_port 127.0.0.1:{port} accel tls-cert={certificates}/server.pem tls-key={certificates}/server.key defaultsite={host}
+cache_peer 127.0.0.1 parent {origin} 0 no-query originserver no-digest tls sslcert={certificates}/client.pem sslkey={certificates}/client.key sslcafile={certificates}/ca.pem ssldomain={host} name=origin
+http_access allow all
+cache deny all
+access_log none
+cache_log {folder}/squid.log
+pid_filename {folder}/squid.pid
+coredump_dir {folder}
+cache_effective_user proxy
+icap_enable on
+icap_preview_enable on
+icap_preview_size 1024
+icap_persistent_connections on
+icap_service down respmod_precache bypass=off icap://127.0.0.1:{icap}/virus_scan
+icap_service up reqmod_precache bypass=off icap://127.0.0.1:{icap}/virus_scan
+adaptation_access down allow all
+adaptation_access up allow all
+shutdown_lifetime 0 seconds
+"
+    )
+}
+
+/// c-icap with the clamd module: every type, every size up to more than is sent, nothing trickled before it was scanned.
+pub(crate) fn c_icap(port: u16, folder: &str, clamd: &str) -> String {
+    format!(
+        "PidFile {folder}/c-icap.pid
+CommandsSocket {folder}/c-icap.ctl
+ServerLog {folder}/c-icap.log
+Timeout 300
+MaxKeepAliveRequests 1000000
+KeepAliveTimeout 600
+StartServers 1
+MaxServers 1
+MinSpareThreads 4
+MaxSpareThreads 8
+ThreadsPerChild 8
+MaxRequestsPerChild 0
+Port 127.0.0.1:{port}
+TmpDir {folder}
+MaxMemObject 131072
+DebugLevel 1
+Pipelining on
+ModulesDir /usr/lib/x86_64-linux-gnu/c_icap
+ServicesDir /usr/lib/x86_64-linux-gnu/c_icap
+TemplateDir /usr/share/c_icap/templates/
+TemplateDefaultLanguage en
+LoadMagicFile /etc/c-icap/c-icap.magic
+Module common clamd_mod.so
+clamd_mod.ClamdSocket {clamd}
+Service antivirus_module virus_scan.so
+virus_scan.ScanFileTypes TEXT DATA EXECUTABLE ARCHIVE GIF JPEG JPEG2000 BMP PNG TIFF SWF MSOFFICE PDF BINARY
+virus_scan.MaxObjectSize 100M
+virus_scan.DefaultEngine clamd
+"
     )
 }

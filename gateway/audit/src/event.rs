@@ -1,0 +1,453 @@
+//! What can stand in the log: closed enums, numbers, digests and pseudonyms. There is no text field, so no name, address or
+//! word of a note can get in. Does not write anything.
+
+use gateway_policy::{Check, DeviceId, Effect, Source, Subject, Timestamp};
+use serde::{Serialize, Serializer};
+
+use crate::{Digest, Id};
+
+/// One thing that happened. The member names in the log are those of the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Event {
+    /// The log begins.
+    Opened {
+        /// Its name, random.
+        log: Id,
+        /// Why it begins.
+        because: Kind,
+    },
+    /// A new file of the log begins.
+    Continued {
+        /// Name of the log.
+        log: Id,
+        /// Hash of the entry before.
+        previous: Digest,
+    },
+    /// gatewayd started.
+    Started {
+        /// Its version.
+        version: Version,
+        /// The kernel's boot id.
+        boot: Id,
+    },
+    /// gatewayd was told to stop.
+    Stopped,
+    /// A check of a subject changed its state.
+    Verdict {
+        /// Whom it is about; devices by pseudonym.
+        #[serde(serialize_with = "as_subject")]
+        subject: Subject,
+        /// Which check.
+        #[serde(serialize_with = "as_check")]
+        check: Check,
+        /// The new state.
+        state: State,
+        /// What it does to traffic.
+        #[serde(serialize_with = "as_effect")]
+        effect: Effect,
+        /// Since when the fact holds.
+        #[serde(serialize_with = "as_time")]
+        since: Timestamp,
+        /// When the effect becomes harder, if it will.
+        #[serde(
+            serialize_with = "as_some_time",
+            skip_serializing_if = "Option::is_none"
+        )]
+        deadline: Option<Timestamp>,
+        /// Who measured.
+        #[serde(serialize_with = "as_source")]
+        source: Source,
+        /// Digest of the evidence.
+        digest: Digest,
+    },
+    /// The facility certificate, its standing with the city, or the age of the snapshot changed the verdict.
+    Gate {
+        /// What the box as a whole now does to traffic.
+        #[serde(serialize_with = "as_effect")]
+        effect: Effect,
+        /// The rule that says so.
+        rule: GateRule,
+    },
+    /// Emergency access was opened, renewed or ended.
+    BreakGlass {
+        /// What.
+        what: BreakGlass,
+        /// The reason chosen from the list.
+        reason: Reason,
+        /// Until when.
+        #[serde(serialize_with = "as_time")]
+        until: Timestamp,
+        /// The how manieth within thirty days.
+        used: u16,
+    },
+    /// A device was registered, changed or revoked.
+    Device {
+        /// Its pseudonym.
+        #[serde(serialize_with = "as_device")]
+        device: DeviceId,
+        /// What.
+        what: DeviceChange,
+        /// Digest of its certificate, where there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+    },
+    /// A body was not passed on.
+    Content {
+        /// Why.
+        what: Content,
+        /// Which way it was going.
+        direction: Direction,
+        /// The device, if it is registered.
+        #[serde(
+            serialize_with = "as_some_device",
+            skip_serializing_if = "Option::is_none"
+        )]
+        device: Option<DeviceId>,
+        /// Length in bytes, as far as it was read.
+        bytes: u64,
+        /// SHA-256 of the body, where it was read completely.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// Serial number of the antivirus database.
+        database: u64,
+    },
+    /// Something that the city is told of at once.
+    Incident {
+        /// What.
+        what: Incident,
+        /// The entry it is about, or zero.
+        entry: u64,
+    },
+    /// The city's signed policy.
+    Policy {
+        /// What.
+        what: PolicyChange,
+        /// Its version.
+        version: u64,
+        /// SHA-256 of the signed bytes.
+        digest: Digest,
+    },
+    /// A release of the antivirus database.
+    Database {
+        /// What.
+        what: Database,
+        /// Its serial number.
+        serial: u64,
+        /// Digest of its manifest.
+        digest: Digest,
+    },
+    /// A register of the facility.
+    Register {
+        /// What.
+        what: RegisterChange,
+        /// The entry's random name in the register.
+        item: Id,
+        /// Digest of the register's row.
+        digest: Digest,
+    },
+    /// A checkpoint was signed and stored.
+    Checkpointed {
+        /// Its number.
+        sequence: u64,
+        /// Digest of checkpoint and signature.
+        digest: Digest,
+    },
+    /// The city has countersigned a checkpoint.
+    Acknowledged {
+        /// Number of the checkpoint.
+        sequence: u64,
+        /// The city's time.
+        #[serde(serialize_with = "as_time")]
+        time: Timestamp,
+        /// Digest of the countersignature.
+        digest: Digest,
+    },
+    /// The city did not accept a checkpoint.
+    Refused {
+        /// Number of the checkpoint.
+        sequence: u64,
+    },
+    /// The key that signs checkpoints from now on.
+    Key {
+        /// SHA-256 of its SubjectPublicKeyInfo.
+        key: Digest,
+    },
+    /// Something happened to the log itself.
+    Log {
+        /// What.
+        what: LogFault,
+        /// Bytes dropped, entries lost, or the last entry that was removed.
+        count: u64,
+        /// Of the checkpoints, the first that is still there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        first_checkpoint: Option<u64>,
+    },
+}
+
+impl Event {
+    /// Whether it must be on the disk before anything follows from it, and gets a checkpoint of its own.
+    #[must_use]
+    pub const fn is_critical(&self) -> bool {
+        match self {
+            Self::Opened { .. }
+            | Self::Started { .. }
+            | Self::Stopped
+            | Self::Verdict { .. }
+            | Self::Gate { .. }
+            | Self::BreakGlass { .. }
+            | Self::Device { .. }
+            | Self::Incident { .. }
+            | Self::Policy { .. }
+            | Self::Database { .. }
+            | Self::Refused { .. }
+            | Self::Key { .. } => true,
+            Self::Content { what, .. } => matches!(what, Content::Infected),
+            Self::Log { what, .. } => !matches!(what, LogFault::OldRemoved),
+            Self::Continued { .. }
+            | Self::Register { .. }
+            | Self::Checkpointed { .. }
+            | Self::Acknowledged { .. } => false,
+        }
+    }
+}
+
+/// Why a log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// There was none.
+    First,
+    /// The one before did not verify and was put aside.
+    SetAside,
+}
+
+/// A release: three numbers, so that nothing else fits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Version(pub u16, pub u16, pub u16);
+
+impl Version {
+    /// Reads `1.2.3`; what follows the third number (`-rc.1`) is left out.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.splitn(3, '.').map(|part| {
+            let digits = part
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(part.len());
+            part[..digits].parse().ok()
+        });
+        Some(Self(numbers.next()??, numbers.next()??, numbers.next()??))
+    }
+}
+
+/// State of a check, as the policy's state machine knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names are the policy's")]
+pub enum State {
+    Compliant,
+    Grace,
+    NonCompliant,
+    Unknown,
+    NotApplicable,
+    Waived,
+}
+
+/// Rules of the gate that are no checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names are the gate's")]
+pub enum GateRule {
+    Ok,
+    Suspended,
+    Certificate,
+    SnapshotStale,
+    Check,
+}
+
+/// Emergency access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum BreakGlass {
+    Opened,
+    Renewed,
+    Ended,
+    Refused,
+    Countersigned,
+    Reviewed,
+}
+
+/// Why emergency access was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// A person's condition changed suddenly.
+    Emergency,
+    /// Somebody is taken to hospital.
+    Transport,
+    /// A disaster.
+    Disaster,
+    /// The equipment failed and cannot be put right in time.
+    Equipment,
+    /// Something else; the manager tells the city in the review.
+    Other,
+}
+
+/// What happened to a device's registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum DeviceChange {
+    Registered,
+    Renewed,
+    Revoked,
+    Restored,
+    Replaced,
+    EnrolmentRefused,
+}
+
+/// Why a body was not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// The scanner found something.
+    Infected,
+    /// Encrypted, so nobody can look inside.
+    Encrypted,
+    /// Nested too deep, too many files, or too long to unpack.
+    LimitsExceeded,
+    /// Larger than what is scanned.
+    TooLarge,
+    /// The scanner did not answer in time.
+    NotScanned,
+    /// A program.
+    Executable,
+    /// A script.
+    Script,
+    /// A document with macros.
+    Macro,
+}
+
+/// Which way a body was going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Direction {
+    Upload,
+    Download,
+}
+
+/// What the city is told of at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Incident {
+    Malware,
+    Tampering,
+    LostDevice,
+    Misuse,
+    Other,
+}
+
+/// What happened to the city's signed policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum PolicyChange {
+    Applied,
+    Expired,
+    Refused,
+    BuiltIn,
+}
+
+/// What happened to an antivirus database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Database {
+    Switched,
+    Refused,
+    RolledBack,
+}
+
+/// What happened in a register of the facility.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum RegisterChange {
+    MediumEntered,
+    MediumLent,
+    MediumReturned,
+    MediumDisposed,
+    MediumReviewed,
+    TrainingHeld,
+    Declared,
+    DeclarationWithdrawn,
+    Corrected,
+    Exported,
+}
+
+/// What happened to the log itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFault {
+    /// The last line was cut by a power failure and dropped.
+    TailDropped,
+    /// Entries could not be kept: the disk was full for too long, or too many came at once.
+    EntriesLost,
+    /// Old entries were removed, as the policy says.
+    OldRemoved,
+}
+
+fn as_subject<S: Serializer>(subject: &Subject, to: S) -> Result<S::Ok, S::Error> {
+    match subject {
+        Subject::Box => to.serialize_str("box"),
+        Subject::Facility => to.serialize_str("facility"),
+        Subject::Device(id) => as_device(id, to),
+    }
+}
+
+fn as_device<S: Serializer>(id: &DeviceId, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(id)
+}
+
+fn as_some_device<S: Serializer>(id: &Option<DeviceId>, to: S) -> Result<S::Ok, S::Error> {
+    match id {
+        Some(id) => as_device(id, to),
+        None => to.serialize_none(),
+    }
+}
+
+fn as_check<S: Serializer>(check: &Check, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(check.id())
+}
+
+fn as_effect<S: Serializer>(effect: &Effect, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match effect {
+        Effect::Allow => "allow",
+        Effect::Warn => "warn",
+        Effect::Restrict => "restrict",
+        Effect::Block => "block",
+    })
+}
+
+fn as_source<S: Serializer>(source: &Source, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match source {
+        Source::Measured => "measured",
+        Source::Agent => "agent",
+        Source::Script => "script",
+        Source::Declared => "declared",
+    })
+}
+
+fn as_time<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_i64(time.0)
+}
+
+fn as_some_time<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => as_time(at, to),
+        None => to.serialize_none(),
+    }
+}
