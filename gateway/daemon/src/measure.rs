@@ -12,7 +12,7 @@ use http::Request;
 use http_body_util::Full;
 use rustls::ClientConfig;
 use time::OffsetDateTime;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::certificates::Certificates;
 use crate::late_vault::LateVault;
@@ -48,14 +48,27 @@ pub(crate) async fn snapshot(posture: Arc<Posture>, mut steps: Steps) {
     }
 }
 
+/// The scanner, and when it is to be tried.
+pub(crate) struct Scanning {
+    pub(crate) scanner: Scanner,
+    /// While all is well.
+    pub(crate) interval: Duration,
+    /// The data path got no answer: whether the scanner lives must not wait for the next canary to be known.
+    pub(crate) trouble: Arc<Notify>,
+}
+
 /// Scans the canary (compliance check AV-ALIVE, 第27条). `first` is told when the first scan has ended either way.
 pub(crate) async fn scanner(
-    scanner: Scanner,
-    interval: Duration,
+    scanning: Scanning,
     posture: Arc<Posture>,
     first: oneshot::Sender<()>,
     mut steps: Steps,
 ) {
+    let Scanning {
+        scanner,
+        interval,
+        trouble,
+    } = scanning;
     let mut was_alive = None;
     let mut first = Some(first);
     loop {
@@ -80,9 +93,14 @@ pub(crate) async fn scanner(
         was_alive = Some(alive);
         posture.antivirus(alive);
         first.take();
-        steps
-            .sleep(if alive { interval } else { CANARY_RETRY })
-            .await;
+        if alive {
+            tokio::select! {
+                () = steps.sleep(interval) => {}
+                () = trouble.notified() => {}
+            }
+        } else {
+            steps.sleep(CANARY_RETRY).await;
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use gateway_provisioning::{
     Failure, Provisioner, ProvisioningConfig, ProvisioningError, StateLock,
 };
 use gateway_proxy::{
-    Dependencies, LanCertificate, Listeners, Proxy, ProxyConfig, Running, StaffSessions, StartError,
+    Dependencies, Inspection, InspectionLimits, LanCertificate, Listeners, Proxy, ProxyConfig, Running, StaffSessions, StartError,
 };
 use gateway_tpm::KeyVault;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
@@ -147,11 +147,18 @@ async fn start(
         runtime: tokio::runtime::Handle::current(),
     });
     let opened = sockets::open(&config.listen.https, &config.listen.http)?;
-    let first_canary = measure_what_needs_no_key(&config, &provisioner, &posture, tasks)?;
+    let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
+    let inspection = Inspection::new(scanner.clone(), InspectionLimits::default())?;
+    let scanning = measure::Scanning {
+        scanner,
+        interval: Duration::from_secs(config.antivirus.canary_seconds),
+        trouble: inspection.trouble(),
+    };
+    let first_canary = measure_what_needs_no_key(&config, scanning, &provisioner, &posture, tasks)?;
     let awake = tokio::time::Instant::now() + TPM_PATIENCE;
     let _ = tokio::time::timeout_at(awake, wake_up(&vault, first_canary)).await;
     let shown = Shown::read(&config, &provisioner, &vault, &posture).await?;
-    let running = data_path(&config, opened, &posture, &staff, pages, shown)?;
+    let running = data_path(&config, opened, &posture, &staff, pages, shown, inspection)?;
     let certificates = Arc::new(Certificates::new(
         Arc::clone(&provisioner),
         Arc::clone(&vault),
@@ -281,6 +288,7 @@ fn data_path(
     staff: &Arc<StaffSessions>,
     pages: Arc<dyn gateway_proxy::LocalPages>,
     shown: Shown,
+    inspection: Inspection,
 ) -> Result<Running, StartupError> {
     let port = |sockets: &[std::net::TcpListener], otherwise: u16| {
         sockets
@@ -321,6 +329,7 @@ fn data_path(
         lan_certificate: shown.lan,
         devices: gateway_proxy::DeviceTrust::nobody(),
         identity: shown.identity,
+        inspection,
     };
     let listeners = Listeners {
         https: opened.https,
@@ -364,19 +373,17 @@ fn site(site: &crate::config::Site) -> Result<gateway_proxy::Site, StartupError>
 /// Starts measuring; answers with the end of the first canary scan.
 fn measure_what_needs_no_key(
     config: &Config,
+    scanning: measure::Scanning,
     provisioner: &Arc<Provisioner>,
     posture: &Arc<Posture>,
     tasks: &mut JoinSet<()>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, StartupError> {
-    let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
-    let interval = Duration::from_secs(config.antivirus.canary_seconds);
     let (first, first_canary) = tokio::sync::oneshot::channel();
     let (watch, steps) = steps::watch();
     tasks.spawn(watch);
     tasks.spawn(measure::snapshot(Arc::clone(posture), steps.clone()));
     tasks.spawn(measure::scanner(
-        scanner,
-        interval,
+        scanning,
         Arc::clone(posture),
         first,
         steps.clone(),

@@ -1,4 +1,5 @@
-//! The data path alone, for profilers: `relay PORT UPSTREAM_PORT HOST CERTIFICATES`, one worker, everything permitted.
+//! The data path alone, for profilers: `relay PORT UPSTREAM_PORT HOST CERTIFICATES CLAMD_SOCKET`, one worker, everything
+//! permitted that the scanner finds clean.
 //!
 //! The client key is a file, which the product never has; that is why this is an example and not a program of the box.
 #![allow(
@@ -12,14 +13,15 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use gateway_antivirus::Scanner;
 use gateway_policy::{
     BOX_CHECKS, Certificate, Evidence, FACILITY_CHECKS, Gate, Ledger, Observation, Observed,
     Source, Standing, Subject, Timestamp, UnknownDevices,
 };
 use gateway_proxy::{
-    Dependencies, DeviceTrust, Identity, LanCertificate, Limits, Listeners, LocalPages,
-    LocalRequest, LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Site, StaffSessions,
-    Upstream,
+    Dependencies, DeviceTrust, Identity, Inspection, InspectionLimits, LanCertificate, Limits,
+    Listeners, LocalPages, LocalRequest, LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Site,
+    StaffSessions, Upstream,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
@@ -40,8 +42,8 @@ fn chain(path: &Path) -> Vec<CertificateDer<'static>> {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let [_, port, upstream, host, certificates] = arguments.as_slice() else {
-        panic!("PORT UPSTREAM_PORT HOST CERTIFICATES")
+    let [_, port, upstream, host, certificates, clamd] = arguments.as_slice() else {
+        panic!("PORT UPSTREAM_PORT HOST CERTIFICATES CLAMD_SOCKET")
     };
     let (port, upstream): (u16, u16) = (port.parse().unwrap(), upstream.parse().unwrap());
     let directory = Path::new(certificates);
@@ -101,7 +103,10 @@ fn main() {
             ..Limits::default()
         },
     };
+    let scanner = Scanner::new(gateway_antivirus::Config::new(clamd));
+    let inspection = Inspection::new(scanner, InspectionLimits::default()).unwrap();
     let dependencies = Dependencies {
+        inspection,
         gate: Gate::new().with_unknown_devices(UnknownDevices::Warn),
         snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
         clock: Arc::new(move || now),

@@ -3,6 +3,7 @@
 
 use std::{
     future::Future,
+    io,
     pin::Pin,
     sync::{
         Arc,
@@ -13,16 +14,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
+use futures_util::{Stream as _, task::AtomicWaker};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
 use crate::{
     Limits,
     connection::Busy,
+    event_stream::Inspected,
     headers,
     http2::Carrying,
     incoming::Incoming,
+    inspect::Held,
     live::{Ended, Watch},
     record,
     upstream::{H1Body, H2Body},
@@ -291,8 +294,12 @@ pub(crate) enum ReplyError {
     Cut(#[source] hyper::Error),
     #[error("the site stopped in the middle of the response")]
     Stalled,
+    #[error("the response cannot be read back")]
+    Lost(#[source] io::Error),
     #[error("the gate has turned")]
     Ended,
+    #[error("a part of the response may not be passed on")]
+    Stopped,
 }
 
 /// A response body on its way to the client, and with it the mark that its connection is busy.
@@ -304,9 +311,13 @@ pub(crate) struct Reply {
 
 enum Source {
     Whole(Option<Bytes>),
+    /// Collected and found clean.
+    Held(Box<Held>),
     H1(Box<H1Body>),
     H2(Box<H2Body>),
     Detached(Box<hyper::body::Incoming>),
+    /// Collected and found clean, event by event.
+    Events(Option<Inspected>),
     Carrying(Option<Carrying>),
 }
 
@@ -326,6 +337,14 @@ impl Reply {
     pub(crate) fn whole(body: impl Into<Bytes>) -> Self {
         let body = body.into();
         Self::from(Source::Whole((!body.is_empty()).then_some(body)))
+    }
+
+    /// A body that was inspected.
+    pub(crate) fn held(held: Held) -> Self {
+        if held.is_at_end() {
+            return Self::empty();
+        }
+        Self::from(Source::Held(Box::new(held)))
     }
 
     pub(crate) fn h1(body: H1Body) -> Self {
@@ -348,6 +367,11 @@ impl Reply {
             return Self::empty();
         }
         Self::from(Source::Detached(Box::new(body)))
+    }
+
+    /// An event stream that is inspected on its way.
+    pub(crate) const fn events(events: Inspected) -> Self {
+        Self::from(Source::Events(Some(events)))
     }
 
     /// What an HTTP/2 stream is promised to, once the response is sent; without it, nothing.
@@ -426,12 +450,25 @@ impl Source {
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
         match self {
             Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Held(held) => {
+                Poll::Ready(held.next().map(|frame| frame.map_err(ReplyError::Lost)))
+            }
             Self::H1(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::H2(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Detached(body) => Pin::new(&mut **body)
                 .poll_frame(cx)
                 .map_ok(headers::trailers)
                 .map_err(ReplyError::Cut),
+            Self::Events(events) => {
+                let polled = match events {
+                    Some(events) => events.as_mut().poll_next(cx),
+                    None => Poll::Ready(None),
+                };
+                if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+                    *events = None;
+                }
+                polled
+            }
             Self::Carrying(_) => Poll::Ready(None),
         }
     }
@@ -439,9 +476,11 @@ impl Source {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(body) => body.is_none(),
+            Self::Held(held) => held.is_at_end(),
             Self::H1(body) => body.is_end_stream(),
             Self::H2(body) => body.is_end_stream(),
             Self::Detached(body) => body.is_end_stream(),
+            Self::Events(events) => events.is_none(),
             Self::Carrying(_) => true,
         }
     }
@@ -449,9 +488,11 @@ impl Source {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Held(held) => held.size_hint(),
             Self::H1(body) => body.size_hint(),
             Self::H2(body) => body.size_hint(),
             Self::Detached(body) => body.size_hint(),
+            Self::Events(_) => SizeHint::default(),
             Self::Carrying(_) => SizeHint::with_exact(0),
         }
     }

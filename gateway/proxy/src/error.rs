@@ -6,7 +6,7 @@ use gateway_policy::Refusal;
 use http::StatusCode;
 use rustls::AlertDescription;
 
-use crate::live::Ended;
+use crate::{inspect::Stopped, live::Ended};
 
 /// Why the data path could not start or be reconfigured.
 #[derive(Debug, thiserror::Error)]
@@ -245,7 +245,7 @@ fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 }
 
 /// Why a request is answered by the box with an error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// The client's request is not valid HTTP, or ambiguous.
     Malformed(&'static str),
@@ -266,6 +266,8 @@ pub(crate) enum Failure {
     Gone,
     /// The gate did not let it through.
     Refused(Refusal),
+    /// The inspection did not let its body through.
+    Content(Stopped),
     /// The city's side failed.
     Upstream(Fault),
 }
@@ -303,6 +305,7 @@ impl Failure {
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Content(stopped) => stopped.status(),
             Self::Upstream(fault) => fault.kind.status(),
         }
     }
@@ -321,6 +324,7 @@ impl Failure {
             Self::TooSlow => "too-slow",
             Self::Gone => "gone",
             Self::Refused(refusal) => refusal.rule.id(),
+            Self::Content(stopped) => stopped.token(),
             Self::Upstream(fault) => fault.kind.token(),
         }
     }
@@ -339,6 +343,7 @@ impl Failure {
             | Self::TooSlow
             | Self::Gone => "client",
             Self::Refused(_) => "facility",
+            Self::Content(stopped) => stopped.whose(),
             Self::Upstream(fault) => match fault.kind {
                 FaultKind::KeyUnavailable | FaultKind::Stopping | FaultKind::Loop => "box",
                 FaultKind::CertificateRefused => "facility",

@@ -3,7 +3,7 @@
 
 use std::{convert::Infallible, pin::pin, sync::Arc};
 
-use gateway_policy::{Area, Permit};
+use gateway_policy::{Area, Asked, Permit};
 use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 
@@ -15,6 +15,7 @@ use crate::{
     forward::{self, forward},
     headers,
     incoming::Incoming,
+    inspect::{self, Doubt, Expected},
     pac,
     pages::{self, Wants},
     record::{self, SupportCode},
@@ -65,24 +66,72 @@ async fn live(
         return Ok(pages::options());
     }
     match (permit.area(), route.target) {
+        (Area::Box, Target::Site(_)) if inspect::is_waiting_path(request.uri().path()) => {
+            waited_for(permit, connection, staff.as_ref(), &request)
+        }
         (Area::Box, _) | (_, Target::Console) => {
             Box::pin(local(permit, connection, &route, staff, request)).await
         }
         (_, Target::Site(site)) if tunnel::is_websocket(&request) => {
             // Boxed, like the box's own pages: what is rare must not make every request's future larger.
-            Box::pin(tunnel::websocket(
-                permit, asked, connection, &route, site, request,
-            ))
-            .await
+            let expected = expected(&permit, connection, staff.as_ref(), &request);
+            let answered = tunnel::websocket(permit, asked, connection, &route, site, request);
+            let response = Box::pin(answered).await?;
+            // The site may have said no, with an ordinary response.
+            inspect::download(connection, expected, response).await
         }
         (_, Target::Site(site)) => {
             // What the gate has let through it may still end, as long as it is under way.
             let mut watch = connection.watch(asked);
-            let mut forwarded = pin!(forward(permit, connection, &route, site, request));
-            let response = watch.over(forwarded.as_mut()).await??;
+            let mut relayed = pin!(relay(permit, connection, &route, staff, site, request));
+            let response = watch.over(relayed.as_mut()).await??;
             Ok(response.map(|body| body.watched(watch)))
         }
     }
+}
+
+/// One request to a site and its response: nothing passes either way that was not inspected.
+async fn relay(
+    permit: Permit,
+    connection: &Connection,
+    route: &Route,
+    staff: Option<StaffSession>,
+    site: usize,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
+    let expected = expected(&permit, connection, staff.as_ref(), &request);
+    let request = inspect::upload(connection, Doubt::of(&permit), request).await?;
+    let response = forward(permit, connection, route, site, request).await?;
+    inspect::download(connection, expected, response).await
+}
+
+fn expected(
+    permit: &Permit,
+    connection: &Connection,
+    staff: Option<&StaffSession>,
+    request: &Request<Incoming>,
+) -> Expected {
+    let user = staff.map(|staff| staff.user.as_str());
+    Expected::of(permit, connection, user, request)
+}
+
+/// A file that somebody waited for while it was inspected. It was fetched under a permit that is long spent.
+fn waited_for(
+    permit: Permit,
+    connection: &Connection,
+    staff: Option<&StaffSession>,
+    request: &Request<Incoming>,
+) -> Result<Response<Reply>, Failure> {
+    drop(permit);
+    let asked = Asked {
+        area: Area::Staff,
+        writes: false,
+        transfers_file: true,
+    };
+    drop(connection.worker.shared.judge(&asked, connection.device)?);
+    let user = staff.map(|staff| staff.user.as_str());
+    let owner = inspect::Owner::of(connection, user, request.headers());
+    inspect::fetch_waiting(connection, &owner, request.uri().path())
 }
 
 /// One request on the plain listener: there is nothing here but the way to the other.
@@ -243,6 +292,6 @@ mod tests {
     #[test]
     fn the_future_of_a_request_stays_small() {
         // It is allocated, filled and freed for every request; large arms belong into boxes of their own.
-        assert!(size(handle) <= 3584, "{}", size(handle));
+        assert!(size(handle) <= 4352, "{}", size(handle));
     }
 }

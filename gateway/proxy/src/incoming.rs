@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     http2::{Carried, Carrying, Interim},
+    inspect::Held,
     wire::Violation,
 };
 
@@ -22,6 +23,8 @@ use crate::{
 pub(crate) enum Incoming {
     Http1(hyper::body::Incoming),
     Http2(Http2Incoming),
+    /// Collected and found clean.
+    Held(Box<Held>, Option<Interim>),
 }
 
 /// The receiving side of an HTTP/2 stream.
@@ -80,6 +83,8 @@ pub(crate) enum IncomingError {
     Http1(#[source] hyper::Error),
     #[error("an HTTP/2 request body broke off")]
     Http2(#[source] h2::Error),
+    #[error("a request body cannot be read back")]
+    Lost(#[source] io::Error),
 }
 
 impl IncomingError {
@@ -88,6 +93,7 @@ impl IncomingError {
         let error: &(dyn Error + 'static) = match self {
             Self::Http1(error) => error,
             Self::Http2(error) => error,
+            Self::Lost(_) => return false,
         };
         Violation::behind(error).is_some()
     }
@@ -99,7 +105,13 @@ impl Incoming {
         match self {
             Self::Http1(_) => None,
             Self::Http2(body) => Some(body.interim.clone()),
+            Self::Held(_, interim) => interim.clone(),
         }
+    }
+
+    /// A body that was collected, with the way for interim responses of the request it came with.
+    pub(crate) fn held(held: Held, interim: Option<Interim>) -> Self {
+        Self::Held(Box::new(held), interim)
     }
 }
 
@@ -114,6 +126,9 @@ impl Body for Incoming {
         match self.get_mut() {
             Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(IncomingError::Http1),
             Self::Http2(body) => body.poll_frame(cx).map_err(IncomingError::Http2),
+            Self::Held(held, _) => {
+                Poll::Ready(held.next().map(|frame| frame.map_err(IncomingError::Lost)))
+            }
         }
     }
 
@@ -121,6 +136,7 @@ impl Body for Incoming {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.stream.is_end_stream(),
+            Self::Held(held, _) => held.is_at_end(),
         }
     }
 
@@ -128,6 +144,7 @@ impl Body for Incoming {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) if body.stream.is_end_stream() => SizeHint::with_exact(0),
+            Self::Held(held, _) => held.size_hint(),
             Self::Http2(body) => body
                 .left
                 .map_or_else(SizeHint::default, SizeHint::with_exact),
@@ -147,7 +164,7 @@ pub(crate) type Leaving = Pin<Box<dyn Future<Output = io::Result<Box<dyn Transpo
 pub(crate) fn leave(mut request: Request<Incoming>) -> (Leaving, Option<Carrying>) {
     let upgrade = match request.body() {
         Incoming::Http1(_) => Some(hyper::upgrade::on(&mut request)),
-        Incoming::Http2(_) => None,
+        Incoming::Http2(_) | Incoming::Held(..) => None,
     };
     match (request.into_body(), upgrade) {
         (Incoming::Http2(body), _) => {
@@ -156,7 +173,7 @@ pub(crate) fn leave(mut request: Request<Incoming>) -> (Leaving, Option<Carrying
                 Box::pin(async move { Ok(Box::new(carried.await?) as Box<dyn Transport>) });
             (leaving, Some(carrying))
         }
-        (Incoming::Http1(_), upgrade) => {
+        (Incoming::Http1(_) | Incoming::Held(..), upgrade) => {
             let leaving = Box::pin(async move {
                 let upgrade = upgrade.ok_or(io::ErrorKind::Unsupported)?;
                 let upgraded = upgrade.await.map_err(io::Error::other)?;

@@ -13,11 +13,13 @@ mod connection;
 mod device;
 mod drain;
 mod error;
+mod event_stream;
 mod forward;
 mod handler;
 mod headers;
 mod http2;
 mod incoming;
+pub mod inspect;
 mod limits;
 mod listener;
 mod live;
@@ -55,6 +57,7 @@ pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
 pub use device::{DeviceTrust, Identify};
 pub use error::StartError;
 pub use gateway_city::wire::Role;
+pub use inspect::{Inspection, InspectionLimits};
 pub use limits::Limits;
 pub use listener::Listeners;
 pub use staff::{StaffSession, StaffSessions};
@@ -119,6 +122,8 @@ pub struct Dependencies {
     pub devices: DeviceTrust,
     /// What the city sees; without one, only what needs no certificate can be relayed.
     pub identity: Option<Identity>,
+    /// Looks into every body on its way.
+    pub inspection: Inspection,
 }
 
 impl fmt::Debug for Dependencies {
@@ -150,6 +155,7 @@ impl Proxy {
             lan_certificate,
             devices,
             identity,
+            inspection,
         } = dependencies;
         if config
             .proxy_authority
@@ -171,6 +177,7 @@ impl Proxy {
             clock,
             pages,
             staff,
+            inspection,
             lan_tls,
             upstreams: Arc::new(upstreams),
             slots: Arc::default(),

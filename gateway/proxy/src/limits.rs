@@ -61,6 +61,10 @@ pub struct Limits {
     pub stream_window: u32,
     /// HTTP/2 flow-control window of one connection.
     pub connection_window: u32,
+    /// Bytes of one WebSocket message; a larger one ends its connection with 1009.
+    pub message_bytes: usize,
+    /// Bytes of one event of an event stream; a larger one ends the stream.
+    pub event_bytes: usize,
     /// How long the two sides of a WebSocket or CONNECT tunnel may both be silent.
     pub tunnel_idle: Duration,
     /// How often the gate is asked again about what is in flight: tunnels, streams, uploads and downloads.
@@ -98,6 +102,8 @@ impl Default for Limits {
             header_list_bytes: 32 * 1024,
             stream_window: 1 << 20,
             connection_window: 4 << 20,
+            message_bytes: 16 << 20,
+            event_bytes: 1 << 20,
             tunnel_idle: Duration::from_secs(600),
             tunnel_check: Duration::from_secs(1),
         }

@@ -11,6 +11,7 @@ use crate::{
     config::RESERVED_PREFIX,
     error::{Failure, Fault, FaultKind},
     headers::PSEUDONYM,
+    inspect::{Why, words as content},
     record::SupportCode,
     refusals,
 };
@@ -80,6 +81,10 @@ impl Words {
                     ),
                     _ => outage("refused", "連絡帳への接続を止めています", happened, next),
                 }
+            }
+            Failure::Content(stopped) => {
+                let (problem, title, happened, next) = content::of(stopped);
+                words(problem, title, happened, next)
             }
             Failure::Misdirected => words(
                 "misdirected",
@@ -225,6 +230,16 @@ pub(crate) fn failure(failure: &Failure, request: &Wants, code: SupportCode) -> 
             };
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        Failure::Content(stopped) => match stopped.why {
+            Why::Unavailable(_) | Why::NoRoom => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(10));
+            }
+            // What is left of the body is not worth reading.
+            Why::TooLarge if status == StatusCode::PAYLOAD_TOO_LARGE && !request.http2 => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        },
         Failure::Method => {
             headers.insert(header::ALLOW, METHODS);
         }
@@ -243,6 +258,55 @@ pub(crate) fn options() -> Response<Reply> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::ALLOW, METHODS);
     response
+}
+
+/// How far a download is that somebody waits for. The response still has to be told when to ask again.
+pub(crate) fn progress(path: &str, arrived: u64, total: Option<u64>) -> Response<Reply> {
+    let far = match total {
+        _ if arrived == 0 => "受信を待っています。".to_owned(),
+        Some(total) if arrived >= total => format!("{} を受信し、検査中です。", size(total)),
+        Some(total) => format!("{} のうち {} を受信しました。", size(total), size(arrived)),
+        None => format!("{} を受信し、検査中です。", size(arrived)),
+    };
+    let text = document(
+        "ウイルス検査中",
+        &format!(
+            "<p>ファイルを受け取り、ウイルスを検査しています（利用規約第27条）。</p>\n<p role=\"status\">{far}</p>\n\
+             <h2>次にすること</h2>\n<p>このままお待ちください。検査が終わると、自動でダウンロードが始まります。</p>\n\
+             <p><a href=\"{path}\">すぐに確かめる</a></p>\n"
+        ),
+    );
+    own_page(StatusCode::OK, text)
+}
+
+/// A download that is not there, or not for the one who asks.
+pub(crate) fn gone() -> Response<Reply> {
+    let text = document(
+        "このダウンロードはもうありません",
+        "<p>検査を終えたファイルは、数分だけここで受け取れます。</p>\n<h2>次にすること</h2>\n\
+         <p>連絡帳から、もう一度ダウンロードしてください。</p>\n",
+    );
+    own_page(StatusCode::NOT_FOUND, text)
+}
+
+fn own_page(status: StatusCode, text: String) -> Response<Reply> {
+    let mut response = Response::new(Reply::whole(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HTML);
+    headers.insert(header::CACHE_CONTROL, NO_STORE);
+    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    response
+}
+
+/// A number of bytes as people read it.
+fn size(bytes: u64) -> String {
+    const MEGA: u64 = 1024 * 1024;
+    if bytes < MEGA {
+        format!("{} KB", bytes.div_ceil(1024))
+    } else {
+        format!("{}.{} MB", bytes / MEGA, bytes % MEGA * 10 / MEGA)
+    }
 }
 
 /// What the client can read, remembered before its request is used up.
@@ -272,6 +336,7 @@ fn proxy_status(failure: &Failure) -> Option<HeaderValue> {
     let (error, details) = match failure {
         Failure::Upstream(fault) => (fault.kind.token(), Words::of(failure).problem),
         Failure::Refused(refusal) => ("http_request_denied", refusal.rule.id()),
+        Failure::Content(stopped) => (stopped.proxy_error(), Words::of(failure).problem),
         Failure::NotRelayed => ("http_request_denied", "not-relayed"),
         _ => return None,
     };
@@ -297,34 +362,36 @@ fn problem(words: &Words, status: StatusCode, code: SupportCode) -> String {
 }
 
 fn page(words: &Words, code: SupportCode) -> String {
-    let mut page = String::with_capacity(2048);
     let Words {
         title,
         happened,
         next,
         ..
     } = words;
-    let _ = write!(
-        page,
-        "<!DOCTYPE html>\n<html lang=\"ja\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n<p>{happened}</p>\n\
-         <h2>次にすること</h2>\n<p>{next}</p>\n"
-    );
+    let mut body = format!("<p>{happened}</p>\n<h2>次にすること</h2>\n<p>{next}</p>\n");
     if words.notes {
         let _ = writeln!(
-            page,
+            body,
             "<p><a href=\"{RESERVED_PREFIX}notes\">ゲートウェイに保存された最近の記録を読む（参照のみ）</a></p>"
         );
     }
-    let _ = write!(
-        page,
-        "<p class=\"code\">サポートコード <b>{}</b></p>\n\
-         <p class=\"small\">このページは市のシステムではなく、事業所のゲートウェイが表示しています。</p>\n\
-         </main>\n</body>\n</html>\n",
+    let _ = writeln!(
+        body,
+        "<p class=\"code\">サポートコード <b>{}</b></p>",
         code.as_str()
     );
-    page
+    document(title, &body)
+}
+
+/// A whole page around its middle.
+fn document(title: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"ja\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n{body}\
+         <p class=\"small\">このページは市のシステムではなく、事業所のゲートウェイが表示しています。</p>\n\
+         </main>\n</body>\n</html>\n"
+    )
 }
 
 const STYLE: &str = "body{margin:0;background:#f4f6f8;color:#1c2733;font:16px/1.8 system-ui,'Noto Sans CJK JP','Noto Sans JP',sans-serif}\

@@ -3,7 +3,7 @@
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use gateway_policy::{Area, Asked, Permit};
 
-use crate::{error::Failure, live::Ended};
+use crate::{error::Failure, inspect::Stopped, live::Ended};
 
 /// What a person reads out on the telephone: eight characters of Crockford's base 32.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,19 @@ pub(crate) fn failed(failure: &Failure, code: SupportCode) {
             article = refusal.article,
             support_code = code.as_str(),
         ),
+        // The outcome and the signature's name; never what it was found in.
+        Failure::Content(stopped) => tracing::warn!(
+            target: "renraku::content",
+            outcome = stopped.token(),
+            detail = stopped.detail(),
+            signature = stopped.signature.as_deref().unwrap_or(""),
+            direction = ?stopped.direction,
+            article = stopped.article(),
+            whose = stopped.whose(),
+            status = stopped.status().as_u16(),
+            support_code = code.as_str(),
+            "a body was stopped"
+        ),
         Failure::Upstream(fault) => tracing::warn!(
             target: "renraku::upstream",
             fault = fault.kind.token(),
@@ -85,6 +98,21 @@ pub(crate) fn ended(what: &'static str, why: Ended) {
         rule,
         article,
         what,
+    );
+}
+
+/// A message of a stream that was not passed on; the stream ends with it.
+pub(crate) fn message_stopped(what: &'static str, stopped: &Stopped) {
+    tracing::warn!(
+        target: "renraku::content",
+        outcome = stopped.token(),
+        detail = stopped.detail(),
+        signature = stopped.signature.as_deref().unwrap_or(""),
+        direction = ?stopped.direction,
+        article = stopped.article(),
+        whose = stopped.whose(),
+        what,
+        "a message was stopped"
     );
 }
 

@@ -8,7 +8,7 @@ use gateway_policy::{Asked, DeviceId, Gate, Permit, Refusal, Snapshot, Timestamp
 use rustls::ServerConfig;
 
 use crate::{
-    LocalPages, StaffSessions, StartError,
+    Inspection, LocalPages, StaffSessions, StartError,
     config::ProxyConfig,
     connection::{Door, Protocols},
     device::{Identify, NodeNames},
@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     pub(crate) pages: Arc<dyn LocalPages>,
     pub(crate) staff: Arc<StaffSessions>,
+    pub(crate) inspection: Inspection,
     pub(crate) lan_tls: ArcSwap<ServerConfig>,
     pub(crate) upstreams: Arc<Upstreams>,
     pub(crate) slots: Arc<Slots>,

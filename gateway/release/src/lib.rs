@@ -1,1 +1,24 @@
-//! x
+//! The city's side of the signed channel: keys, signatures, and the directory that boxes read.
+//!
+//! It needs no server and talks to none: what it writes is a directory of files that any web server and any USB stick
+//! carries. Keys of people are used where those people are; nothing here asks for two of them at once.
+//!
+//! It does not decide what is released, and it does not keep a passphrase.
+
+mod error;
+mod key;
+mod manifest;
+mod plan;
+mod repository;
+mod roles;
+mod show;
+mod staging;
+
+pub use error::ReleaseError;
+pub use key::{Algorithm, Cost, Passphrase, PublicKey, SecretKey};
+pub use manifest::{AntivirusRelease, Listed, SoftwareRelease};
+pub use plan::{Days, Plan, RolePlan};
+pub use repository::{OnlineKeys, Repository};
+pub use roles::{DELEGATED, Role};
+pub use show::{Shown, ShownRole};
+pub use staging::Signed;

@@ -25,6 +25,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gateway-antivirus", &[]),
     ("gateway-audit", &["gateway-policy"]),
     ("gateway-city", &[]),
+    ("gateway-tuf", &["gateway-city", "gateway-policy"]),
+    ("gateway-release", &["gateway-policy", "gateway-tuf"]),
     (
         "gateway-proxy",
         &[
@@ -50,9 +52,10 @@ const EDGES: &[(&str, &[&str])] = &[
             "gateway-proxy",
             "gateway-registers",
             "gateway-tpm",
+            "gateway-tuf",
         ],
     ),
-    ("reference-city", &[]),
+    ("reference-city", &["gateway-release", "gateway-tuf"]),
     ("test-harness", &[]),
     ("xtask", &["test-harness"]),
     ("gateway-e2e", &["test-harness"]),
@@ -67,6 +70,7 @@ const OWNERS: &[(&str, &[&str])] = &[
         &["gateway-notes", "gateway-registers", "reference-city"],
     ),
     ("axum", &["reference-city"]),
+    ("sigstore-tuf", &["gateway-tuf"]),
     ("systemd-journal-logger", &["gateway-daemon"]),
     ("sd-notify", &["gateway-daemon"]),
 ];

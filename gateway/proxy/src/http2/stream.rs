@@ -69,6 +69,13 @@ impl Interim {
         let _ = way.respond.send_informational(response);
     }
 
+    /// Tells a client that waits for it that its body is wanted (RFC 9110 section 10.1.1).
+    pub(crate) fn proceed(&self) {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::CONTINUE;
+        let _ = self.lock().respond.send_informational(response);
+    }
+
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.lock().respond.poll_reset(cx).map(drop)
     }

@@ -190,7 +190,7 @@ async fn a_client_that_does_not_read_is_cut_off() {
     .await;
     let mut deaf = tls(&stand, CITY, &[b"http/1.1"]).await;
     let head = format!(
-        "GET /big?104857600 HTTP/1.1\r\nHost: {CITY}:{}\r\n\r\n",
+        "GET /big?41943040 HTTP/1.1\r\nHost: {CITY}:{}\r\n\r\n",
         stand.https.port()
     );
     deaf.write_all(head.as_bytes()).await.unwrap();

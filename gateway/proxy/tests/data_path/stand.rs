@@ -3,8 +3,9 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     num::NonZeroUsize,
+    path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -12,20 +13,22 @@ use std::{
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use gateway_antivirus::Scanner;
 use gateway_policy::{
     BOX_CHECKS, Certificate, Evidence, FACILITY_CHECKS, Gate, Ledger, Observation, Observed,
     Snapshot, Source, Standing, Subject, Timestamp, UnknownDevices,
 };
 use gateway_proxy::{
-    Dependencies, DeviceTrust, Identity, LanCertificate, Limits, Listeners, LocalPages,
-    LocalRequest, LocalResponse, Owner, Protocol, Proxy, ProxyConfig, Running, Site, StaffSessions,
-    Upstream,
+    Dependencies, DeviceTrust, Identity, Inspection, InspectionLimits, LanCertificate, Limits,
+    Listeners, LocalPages, LocalRequest, LocalResponse, Owner, Protocol, Proxy, ProxyConfig,
+    Running, Site, StaffSessions, Upstream,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use test_harness::clamd::Clamd;
 
 pub const CITY: &str = "city.localhost";
 pub const CONSOLE: &str = "box.localhost";
@@ -137,6 +140,8 @@ pub struct Setup {
     pub ipv6: bool,
     pub owner: Owner,
     pub devices: DeviceTrust,
+    /// One of its own, instead of the shared scanner with the usual limits.
+    pub inspection: Option<Inspection>,
 }
 
 impl Setup {
@@ -150,6 +155,7 @@ impl Setup {
             ipv6: false,
             owner: Owner::City,
             devices: DeviceTrust::nobody(),
+            inspection: None,
         }
     }
 
@@ -190,7 +196,11 @@ impl Setup {
             connect_ports: vec![443],
             limits: self.limits,
         };
+        let inspection = self
+            .inspection
+            .unwrap_or_else(|| inspection(InspectionLimits::default()));
         let dependencies = Dependencies {
+            inspection,
             gate: Gate::new().with_unknown_devices(UnknownDevices::Warn),
             snapshot: Arc::clone(&snapshot),
             clock: Arc::new(now),
@@ -228,6 +238,37 @@ impl Stand {
         }
         panic!("connections remain");
     }
+}
+
+/// Inspects with the clamd that all tests of this process share.
+pub fn inspection(limits: InspectionLimits) -> Inspection {
+    inspection_at(&socket(), limits)
+}
+
+/// Inspects with any clamd.
+pub fn inspection_at(socket: &Path, limits: InspectionLimits) -> Inspection {
+    let scanner = Scanner::new(gateway_antivirus::Config::new(socket));
+    Inspection::new(scanner, limits).unwrap()
+}
+
+/// The socket of a real clamd, started once for all tests of this process and gone with it.
+fn socket() -> PathBuf {
+    static SHARED: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, socket) = SHARED.get_or_init(|| {
+        let directory = tempfile::tempdir().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let path = directory.path().to_owned();
+        // It lives as long as the thread that started it: no test's own.
+        std::thread::spawn(move || {
+            let clamd = Clamd::start(&path).unwrap();
+            tell.send(clamd.socket()).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        (directory, told.recv().unwrap())
+    });
+    socket.clone()
 }
 
 static NOW: AtomicI64 = AtomicI64::new(1_800_000_000);

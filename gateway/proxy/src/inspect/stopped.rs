@@ -1,0 +1,213 @@
+//! Why a body was not passed on. Does not write the sentences a person reads: that is `words`.
+
+use gateway_antivirus::{Kind, Unavailable, Unscannable};
+use http::StatusCode;
+
+use super::{gather::Ungathered, reading::Unreadable, views::Opaque};
+
+/// Which way a body was going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Upload,
+    Download,
+}
+
+/// What was the matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// The scanner found something.
+    Infected,
+    /// It is of a kind that is not passed (第25条).
+    Forbidden(Kind),
+    /// Nobody can look into it.
+    Unscannable(Cause),
+    /// It is larger than what can be looked into.
+    TooLarge,
+    /// The scanner does not answer.
+    Unavailable(&'static str),
+    /// Too many bodies are held already.
+    NoRoom,
+}
+
+/// Why nobody can look into a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Coding,
+    MediaType,
+    Partial,
+    UnpackedSize,
+    TooManyParts,
+    TooDeep,
+    Gzip,
+    Multipart,
+    Limit,
+    Encrypted,
+    Unreadable,
+}
+
+impl Cause {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Coding => "coding",
+            Self::MediaType => "media-type",
+            Self::Partial => "partial",
+            Self::UnpackedSize => "unpacked-size",
+            Self::TooManyParts => "too-many-parts",
+            Self::TooDeep => "too-deep",
+            Self::Gzip => "gzip",
+            Self::Multipart => "multipart",
+            Self::Limit => "limit",
+            Self::Encrypted => "encrypted",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// A body that was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stopped {
+    pub(crate) direction: Direction,
+    pub(crate) why: Why,
+    /// The name of the signature, if one matched.
+    pub(crate) signature: Option<Box<str>>,
+}
+
+impl Stopped {
+    pub(crate) const fn new(direction: Direction, why: Why) -> Self {
+        Self {
+            direction,
+            why,
+            signature: None,
+        }
+    }
+
+    pub(crate) fn infected(direction: Direction, signature: String) -> Self {
+        Self {
+            direction,
+            why: Why::Infected,
+            signature: Some(signature.into()),
+        }
+    }
+
+    pub(crate) const fn status(&self) -> StatusCode {
+        match (self.why, self.direction) {
+            (Why::Infected | Why::Forbidden(_), _) => StatusCode::FORBIDDEN,
+            (Why::TooLarge, Direction::Upload) => StatusCode::PAYLOAD_TOO_LARGE,
+            (Why::Unscannable(_), Direction::Upload) => StatusCode::UNPROCESSABLE_ENTITY,
+            // The answer is of a kind that this proxy does not relay.
+            (Why::Unscannable(_) | Why::TooLarge, Direction::Download) => StatusCode::BAD_GATEWAY,
+            (Why::Unavailable(_) | Why::NoRoom, _) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The outcome in the journal.
+    pub(crate) const fn token(&self) -> &'static str {
+        match self.why {
+            Why::Infected => "infected",
+            Why::Forbidden(_) => "forbidden-kind",
+            Why::Unscannable(_) => "unscannable",
+            Why::TooLarge => "too-large",
+            Why::Unavailable(_) => "scanner-unavailable",
+            Why::NoRoom => "no-memory",
+        }
+    }
+
+    /// More of it, in fixed words.
+    pub(crate) const fn detail(&self) -> &'static str {
+        match self.why {
+            Why::Unscannable(cause) => cause.word(),
+            Why::Unavailable(word) => word,
+            Why::Forbidden(kind) => kind.id(),
+            _ => "",
+        }
+    }
+
+    /// Who has to act.
+    pub(crate) const fn whose(&self) -> &'static str {
+        match (self.why, self.direction) {
+            (Why::Unavailable(_) | Why::NoRoom, _) => "box",
+            (_, Direction::Upload) => "client",
+            (_, Direction::Download) => "city",
+        }
+    }
+
+    /// The article it rests on.
+    pub(crate) const fn article(&self) -> u8 {
+        match self.why {
+            Why::Forbidden(_) => 25,
+            _ => 27,
+        }
+    }
+
+    /// The `error` parameter of `Proxy-Status` (RFC 9209 section 2.3).
+    pub(crate) const fn proxy_error(&self) -> &'static str {
+        match (self.why, self.direction) {
+            (Why::TooLarge, Direction::Download) => "http_response_body_size",
+            (Why::Unscannable(Cause::Coding), Direction::Download) => {
+                "http_response_content_coding"
+            }
+            (Why::Unavailable(_) | Why::NoRoom, _) => "proxy_internal_error",
+            _ => "http_request_denied",
+        }
+    }
+}
+
+impl From<Unreadable> for Why {
+    fn from(why: Unreadable) -> Self {
+        Self::Unscannable(match why {
+            Unreadable::Coding => Cause::Coding,
+            Unreadable::Type => Cause::MediaType,
+            Unreadable::Partial => Cause::Partial,
+        })
+    }
+}
+
+impl From<Opaque> for Why {
+    fn from(why: Opaque) -> Self {
+        Self::Unscannable(match why {
+            Opaque::TooLarge => Cause::UnpackedSize,
+            Opaque::TooMany => Cause::TooManyParts,
+            Opaque::TooDeep => Cause::TooDeep,
+            Opaque::Gzip => Cause::Gzip,
+            Opaque::Multipart => Cause::Multipart,
+        })
+    }
+}
+
+impl From<Unscannable> for Why {
+    fn from(why: Unscannable) -> Self {
+        match why {
+            Unscannable::TooLarge => Self::TooLarge,
+            Unscannable::LimitExceeded(_) => Self::Unscannable(Cause::Limit),
+            Unscannable::Encrypted(_) => Self::Unscannable(Cause::Encrypted),
+            Unscannable::Unreadable(_) => Self::Unscannable(Cause::Unreadable),
+        }
+    }
+}
+
+impl From<Unavailable> for Why {
+    fn from(why: Unavailable) -> Self {
+        Self::Unavailable(match why {
+            Unavailable::Connect(_) => "no-connection",
+            Unavailable::TimedOut => "timed-out",
+            Unavailable::Busy => "busy",
+            Unavailable::Exhausted(_) => "exhausted",
+            _ => "broken-off",
+        })
+    }
+}
+
+impl<E> Ungathered<E> {
+    /// Why, unless it was the sender.
+    pub(crate) fn why(self) -> Result<Why, E> {
+        match self {
+            Self::Source(error) => Err(error),
+            Self::TooLarge => Ok(Why::TooLarge),
+            Self::NoRoom => Ok(Why::NoRoom),
+            Self::Memory(error) => {
+                tracing::error!(target: "renraku::content", error = %error, "a body cannot be held");
+                Ok(Why::NoRoom)
+            }
+        }
+    }
+}
