@@ -116,6 +116,16 @@ impl SealedBody {
         body.seal()
     }
 
+    /// So many zero bytes, which take no memory: for showing that a limit holds.
+    pub(crate) fn zeros(length: u64) -> Result<Self, BodyError> {
+        let body = Body {
+            length,
+            ..Body::new(length)?
+        };
+        body.file.set_len(length).map_err(BodyError::Append)?;
+        body.seal()
+    }
+
     /// How many bytes it has.
     #[must_use]
     pub const fn len(&self) -> u64 {

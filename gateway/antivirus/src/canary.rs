@@ -2,6 +2,7 @@
 //!
 //! It does not prove that the database is current.
 
+use crate::samples::eicar;
 use crate::{BodyError, Outcome, Scanner, SealedBody, Unavailable, Unscannable};
 
 /// The canary was caught and a clean body passed.
@@ -65,22 +66,3 @@ impl Scanner {
 }
 
 const CLEAN: &[u8] = b"A clean text, to see that the scanner still tells the difference.\n";
-
-/// The EICAR test file, put together only here: scanners of developers and of the build would stop a source file that
-/// contains it.
-fn eicar() -> Vec<u8> {
-    let name = ["EICAR", "STANDARD", "ANTIVIRUS", "TEST", "FILE"].join("-");
-    [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$", &name, "!$H+H*"]
-        .concat()
-        .into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_test_file_has_the_length_its_authors_gave_it() {
-        assert_eq!(eicar().len(), 68);
-    }
-}

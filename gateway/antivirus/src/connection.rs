@@ -27,6 +27,12 @@ impl Connection {
         }
     }
 
+    /// The process that listens (`SO_PEERCRED`); 0 when the kernel does not say.
+    pub(crate) fn listener(&self) -> i32 {
+        let peer = self.0.peer_cred().ok();
+        peer.and_then(|peer| peer.pid()).unwrap_or(0)
+    }
+
     /// A command without a body; its raw answer.
     pub(crate) async fn ask(mut self, command: &[u8]) -> Result<Vec<u8>, Unavailable> {
         self.0.write_all(command).await.map_err(send)?;

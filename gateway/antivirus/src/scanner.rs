@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
@@ -68,6 +68,12 @@ struct Inner {
     turns: Semaphore,
     /// clamd receives no descriptors: it said so, or the canary found out.
     descriptors_refused: AtomicBool,
+    /// Counts how often clamd may have come to another database.
+    database: watch::Sender<u64>,
+    /// The process that listens, as far as the kernel says; systemd's own where it opened the socket.
+    listener: AtomicI32,
+    /// clamd failed since the last change was counted.
+    failed: AtomicBool,
 }
 
 impl Scanner {
@@ -79,7 +85,22 @@ impl Scanner {
             config,
             turns,
             descriptors_refused: AtomicBool::new(false),
+            database: watch::Sender::new(1),
+            listener: AtomicI32::new(0),
+            failed: AtomicBool::new(false),
         }))
+    }
+
+    /// A number that grows whenever clamd may have come to another database: at a reload, a restart, a break in its service.
+    /// What was clean under an older number counts for nothing. Read it *before* the scan whose result is remembered.
+    #[must_use]
+    pub fn database_serial(&self) -> watch::Receiver<u64> {
+        self.0.database.subscribe()
+    }
+
+    /// From now on another database may answer.
+    pub fn database_changed(&self) {
+        self.0.database.send_modify(|serial| *serial += 1);
     }
 
     /// The largest body that is scanned, in bytes.
@@ -109,7 +130,12 @@ impl Scanner {
         if body.len() > self.0.config.largest {
             return Outcome::Unscannable(Unscannable::TooLarge);
         }
-        judged(timeout(limit, self.transfer(body)).await)
+        self.judged(timeout(limit, self.transfer(body)).await)
+    }
+
+    /// Scans a body of our own at once, whatever its length, in the time of a command.
+    pub(crate) async fn probe(&self, body: &SealedBody) -> Outcome {
+        self.judged(timeout(self.0.config.command, self.transfer(body)).await)
     }
 
     async fn transfer(&self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
@@ -130,7 +156,7 @@ impl Scanner {
 
     /// Scans as a stream whatever is configured.
     pub(crate) async fn scan_as_stream(&self, body: &SealedBody, limit: Duration) -> Outcome {
-        judged(timeout(limit, self.stream(body)).await)
+        self.judged(timeout(limit, self.stream(body)).await)
     }
 
     pub(crate) fn streams(&self) -> bool {
@@ -170,6 +196,14 @@ impl Scanner {
         }
     }
 
+    /// Tells clamd to load its database again. It answers the same whatever comes of it.
+    pub(crate) async fn reload(&self) -> Result<(), Unavailable> {
+        match self.command(b"zRELOAD\0").await?.as_slice() {
+            b"RELOADING\0" => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
     async fn command(&self, command: &[u8]) -> Result<Vec<u8>, Unavailable> {
         let asking = async { self.connect().await?.ask(command).await };
         timeout(self.0.config.command, asking)
@@ -178,19 +212,36 @@ impl Scanner {
     }
 
     async fn connect(&self) -> Result<Connection, Unavailable> {
-        Connection::open(&self.0.config.socket).await
+        let connection = Connection::open(&self.0.config.socket)
+            .await
+            .inspect_err(|_| self.0.failed.store(true, Ordering::Relaxed))?;
+        let listener = connection.listener();
+        let before = self.0.listener.swap(listener, Ordering::Relaxed);
+        let failed = self.0.failed.swap(false, Ordering::Relaxed);
+        if failed || (before != 0 && before != listener) {
+            self.database_changed();
+        }
+        Ok(connection)
+    }
+
+    fn judged(&self, answer: Result<Result<Vec<u8>, Unavailable>, Elapsed>) -> Outcome {
+        let outcome = match answer {
+            Ok(Ok(raw)) => reply::parse(&raw),
+            Ok(Err(unavailable)) => Outcome::Unavailable(unavailable),
+            Err(_) => Outcome::Unavailable(Unavailable::TimedOut),
+        };
+        // Who hung up may have been killed, and the next to answer may be another.
+        if let Outcome::Unavailable(
+            Unavailable::NoAnswer | Unavailable::Send(_) | Unavailable::Receive(_),
+        ) = outcome
+        {
+            self.0.failed.store(true, Ordering::Relaxed);
+        }
+        outcome
     }
 
     pub(crate) fn command_limit(&self) -> Duration {
         self.0.config.command
-    }
-}
-
-fn judged(answer: Result<Result<Vec<u8>, Unavailable>, Elapsed>) -> Outcome {
-    match answer {
-        Ok(Ok(raw)) => reply::parse(&raw),
-        Ok(Err(unavailable)) => Outcome::Unavailable(unavailable),
-        Err(_) => Outcome::Unavailable(Unavailable::TimedOut),
     }
 }
 

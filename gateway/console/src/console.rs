@@ -10,11 +10,15 @@ use gateway_notes::Role;
 use gateway_policy::Timestamp;
 use http::{HeaderValue, Method, StatusCode, header};
 
-use crate::pages::{Certificates, Frame, Home, Plain};
-use crate::response::{Fault, Page, Referrer, content_policy, html, support_code};
+use crate::compliance::{Kept, groups, to_do};
+use crate::moment::minute;
+use crate::pages::{Certificates, Frame, Home, Managed, Plain};
+use crate::response::{Fault, Page, Referrer, content_policy, html, see_other, support_code};
 use crate::sessions::{NoRandomness, Sessions};
-use crate::words::{headline, rows};
-use crate::{BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, RegistersDesk, ReportDesk, Staff};
+use crate::words::{Headline, Light, headline, machinery, rows};
+use crate::{
+    Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, RegistersDesk, ReportDesk, Staff,
+};
 
 /// The one path prefix on the notebook's origin that is the box's own.
 pub const RESERVED_PREFIX: &str = "/.well-known/renraku-gateway/";
@@ -119,14 +123,32 @@ impl Console {
         let host = request.host_name();
         if let Some(path) = request.path.strip_prefix(RESERVED_PREFIX) {
             // Here on the notebook's origin. Everything else of ours is on another, which its scripts cannot reach.
+            if host == self.config.console_host {
+                return Err(Fault::NotFound);
+            }
             return match path {
-                "notes" if host != self.config.console_host => self.hand_over(get(request)?),
+                "notes" if self.is_kept_out(request) => self.to_our_pages(get(request)?, "pairing"),
+                "notes" => self.hand_over(get(request)?),
+                // The ways from a refusal to our own origin, whose name its page does not know.
+                "home" => self.to_our_pages(get(request)?, ""),
+                "pairing" if self.desks.devices.is_some() => {
+                    self.to_our_pages(get(request)?, "pairing")
+                }
+                "break-glass" if self.desks.break_glass.is_some() => {
+                    self.to_our_pages(get(request)?, "break-glass")
+                }
                 _ => Err(Fault::NotFound),
             };
         }
         // A name that is not ours but leads here was made to do so (DNS rebinding); an address cannot be.
         if host != self.config.console_host && host.parse::<IpAddr>().is_err() {
             return Err(Fault::NotFound);
+        }
+        if self.is_kept_out(request) && !self.is_for_all(request).await {
+            return match request.path.as_str() {
+                "/" => see_other("/pairing"),
+                _ => Err(Fault::NotRegistered),
+            };
         }
         match request.path.as_str() {
             "/" => self.home(get(request)?).await,
@@ -148,9 +170,57 @@ impl Console {
             },
             path => match path.strip_prefix("/notes/") {
                 Some(person) => self.notes(get(request)?, person).await,
-                None => Err(Fault::NotFound),
+                None => self.managed(request, path).await,
             },
         }
+    }
+
+    /// The pages of the parts that a box may have or not.
+    async fn managed(&self, request: &ConsoleRequest, path: &str) -> Result<Page, Fault> {
+        let first = path.split('/').nth(1).unwrap_or_default();
+        match first {
+            "pairing" => self.pairing_pages(request, path).await,
+            "devices" => self.device_pages(request, path).await,
+            "registers" | "media" | "training" | "declarations" => {
+                self.register_pages(request, path).await
+            }
+            "report" => self.report_page(get(request)?, path).await,
+            "break-glass" => self.break_glass_pages(request, path).await,
+            _ => Err(Fault::NotFound),
+        }
+    }
+
+    /// What the device may see that the request comes from.
+    pub(crate) fn admission(&self, request: &ConsoleRequest) -> Admission {
+        self.desks
+            .devices
+            .as_ref()
+            .map_or(Admission::Tolerated, |devices| {
+                devices.admission(request.device)
+            })
+    }
+
+    /// An unknown device, or one that was cut off (第29条).
+    pub(crate) fn is_kept_out(&self, request: &ConsoleRequest) -> bool {
+        matches!(
+            self.admission(request),
+            Admission::Unknown | Admission::Revoked
+        )
+    }
+
+    /// What a device may see that is not registered: how to be, what is public, and the setting up of a box that has
+    /// nothing to protect yet.
+    async fn is_for_all(&self, request: &ConsoleRequest) -> bool {
+        match request.path.as_str() {
+            "/notices" => true,
+            "/" | "/setup" | "/setup/import" => !self.desk.setup().await.ready,
+            path => path == "/pairing" || path.starts_with("/pairing/"),
+        }
+    }
+
+    fn to_our_pages(&self, request: &ConsoleRequest, page: &str) -> Result<Page, Fault> {
+        let (host, port) = (&self.config.console_host, request.port_suffix());
+        see_other(&format!("https://{host}{port}/{page}"))
     }
 
     async fn home(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
@@ -164,13 +234,83 @@ impl Console {
                 Err(_) => "いま読み出せません".to_owned(),
             },
         };
+        let manager = self.is_manager(request);
+        let mut headline = headline(setup.ready, &status);
+        let report = match &self.desks.report {
+            Some(desk) => desk.report().await.ok(),
+            None => None,
+        };
+        if let (Light::Green, Some(report)) = (headline.light, &report) {
+            if let Some(to_do) = self.waiting(manager).await {
+                headline = to_do;
+            } else if let Some(to_do) = to_do(report, manager, now) {
+                headline = to_do;
+            }
+        }
+        let mut rows = rows(&status, now);
+        if let Some(desk) = &self.desks.report {
+            rows.extend(machinery(&desk.machinery().await, now));
+        }
+        let groups = match report {
+            Some(report) if manager => groups(&report, self.kept().await, now),
+            _ => Vec::new(),
+        };
         let page = Home {
             frame: self.frame("ホーム", "home", request).await,
-            headline: headline(setup.ready, &status),
-            rows: rows(&status, now),
+            headline,
+            hint: self.desks.report.is_some() && !manager,
+            groups,
+            rows,
             stored,
         };
         self.page(&page)
+    }
+
+    /// What waits for the manager's decision and is not a check.
+    async fn waiting(&self, manager: bool) -> Option<Headline> {
+        let waiting = match &self.desks.devices {
+            Some(devices) if manager => devices.devices().await.ok()?.waiting.len(),
+            _ => 0,
+        };
+        if waiting > 0 {
+            return Some(Headline {
+                light: Light::Amber,
+                sentence: format!("登録を待っている端末が{waiting}台あります。"),
+                next: "端末に表示されている8桁の番号を、「端末」のページに入力してください。"
+                    .into(),
+                link: Some(("/devices".into(), "端末のページを開く")),
+                deadline: None,
+            });
+        }
+        let state = self.desks.break_glass.as_ref()?.state();
+        let open = state
+            .past
+            .iter()
+            .find(|opening| opening.review.is_none())
+            .filter(|_| manager)?;
+        Some(Headline {
+            light: Light::Amber,
+            sentence: format!(
+                "{}の非常時の解除の振り返りが、まだ記録されていません。",
+                minute(open.since)
+            ),
+            next: "使った理由と、そのとき何をしたかを記録してください。".into(),
+            link: Some(("/break-glass".into(), "振り返りを記録する")),
+            deadline: Some(minute(open.review_by)),
+        })
+    }
+
+    /// What the register of devices adds to the articles.
+    pub(crate) async fn kept(&self) -> Option<Kept> {
+        let devices = self.desks.devices.as_ref()?;
+        let registered = devices.devices().await.ok()?.registered;
+        Some(Kept {
+            devices: registered
+                .iter()
+                .filter(|device| device.revoked.is_none())
+                .count(),
+            others: devices.admission(None),
+        })
     }
 
     async fn certificates(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
@@ -184,12 +324,31 @@ impl Console {
 
     /// Who reads, if the session on this origin is still good.
     pub(crate) fn reader(&self, request: &ConsoleRequest, now: Timestamp) -> Option<Staff> {
+        if self.is_kept_out(request) {
+            return None;
+        }
         self.sessions.find(request.cookie(COOKIE)?, now)
     }
 
     pub(crate) fn is_manager(&self, request: &ConsoleRequest) -> bool {
+        self.manager(request).is_ok()
+    }
+
+    /// The manager who is signed in.
+    pub(crate) fn manager(&self, request: &ConsoleRequest) -> Result<Staff, Fault> {
         self.reader(request, self.desk.now())
-            .is_some_and(|staff| staff.role == Role::Manager)
+            .filter(|staff| staff.role == Role::Manager)
+            .ok_or(Fault::NotManager)
+    }
+
+    /// A frame without a name in the corner.
+    pub(crate) fn bare_frame<'a>(&'a self, title: &'a str, here: &'a str) -> Frame<'a> {
+        let mut frame = Frame::new(&self.config, title, here, self.desk.now());
+        let open = self.desks.break_glass.as_ref().map(|desk| desk.state());
+        frame.break_glass = open
+            .and_then(|state| state.open)
+            .map(|opening| minute(opening.until));
+        frame
     }
 
     pub(crate) async fn frame<'a>(
@@ -199,7 +358,16 @@ impl Console {
         request: &ConsoleRequest,
     ) -> Frame<'a> {
         let now = self.desk.now();
-        let mut frame = Frame::new(&self.config, title, here, now);
+        let mut frame = self.bare_frame(title, here);
+        frame.admitted = !self.is_kept_out(request) || !self.desk.setup().await.ready;
+        if self.is_manager(request) {
+            frame.managed = Managed {
+                devices: self.desks.devices.is_some(),
+                registers: self.desks.registers.is_some(),
+                report: self.desks.report.is_some(),
+                break_glass: self.desks.break_glass.is_some(),
+            };
+        }
         if let (Some(reader), Some(store)) = (self.reader(request, now), self.desk.store()) {
             // A store in trouble costs the name in the corner, not the page.
             if let Ok(Some(staff)) = store.staff(&reader.user).await {
@@ -253,10 +421,14 @@ impl Console {
         let (sentence, next) = fault.words();
         let home = format!("https://{}/", self.config.console_host);
         let page = Plain {
-            frame: Frame::new(&self.config, "ご案内", "", self.desk.now()),
+            frame: self.bare_frame("ご案内", ""),
             sentence,
             next,
-            link: (!on_notebook).then(|| ("/".to_owned(), "ホームに戻る")),
+            link: match fault {
+                _ if on_notebook => None,
+                Fault::NotRegistered => Some(("/pairing".to_owned(), "この端末を登録する")),
+                _ => Some(("/".to_owned(), "ホームに戻る")),
+            },
             support_code: Some(code),
         };
         let rendered = self.plain(status, page, on_notebook);
@@ -285,13 +457,13 @@ fn cause(fault: &Fault) -> String {
 }
 
 /// What a request wants to do.
-enum Verb {
+pub(crate) enum Verb {
     Read,
     Post,
 }
 
 /// The verb, after making sure that what changes something comes from our own pages.
-fn method(request: &ConsoleRequest, allowed: &'static str) -> Result<Verb, Fault> {
+pub(crate) fn method(request: &ConsoleRequest, allowed: &'static str) -> Result<Verb, Fault> {
     match request.method {
         Method::GET | Method::HEAD => Ok(Verb::Read),
         Method::POST if allowed.ends_with("POST") => {
@@ -305,7 +477,7 @@ fn method(request: &ConsoleRequest, allowed: &'static str) -> Result<Verb, Fault
     }
 }
 
-fn get(request: &ConsoleRequest) -> Result<&ConsoleRequest, Fault> {
+pub(crate) fn get(request: &ConsoleRequest) -> Result<&ConsoleRequest, Fault> {
     match request.method {
         Method::GET | Method::HEAD => Ok(request),
         _ => Err(Fault::Method("GET, HEAD")),
@@ -361,6 +533,7 @@ mod tests {
             (Fault::TooLarge, 413),
             (Fault::NotOurs, 403),
             (Fault::NotManager, 403),
+            (Fault::NotRegistered, 403),
             (Fault::CodeRefused, 403),
             (Fault::Store(gateway_notes::Error::Damaged), 503),
             (Fault::Randomness(NoRandomness), 500),

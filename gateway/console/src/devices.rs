@@ -99,6 +99,31 @@ pub enum DeviceKind {
     Chromebook,
 }
 
+impl DeviceKind {
+    /// All of them, as listed on the form.
+    pub const ALL: [Self; 6] = [
+        Self::Windows,
+        Self::Ipad,
+        Self::Chromebook,
+        Self::Android,
+        Self::Mac,
+        Self::Linux,
+    ];
+
+    /// For people; the value in forms too.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Windows => "Windowsパソコン",
+            Self::Ipad => "iPad・iPhone",
+            Self::Chromebook => "Chromebook",
+            Self::Android => "Androidタブレット・スマートフォン",
+            Self::Mac => "Mac",
+            Self::Linux => "Linuxパソコン",
+        }
+    }
+}
+
 /// All devices.
 #[derive(Clone, Debug, Default)]
 pub struct Devices {

@@ -17,6 +17,48 @@ pub(crate) fn field(encoded: &[u8], name: &str) -> Option<Zeroizing<String>> {
         .next()
 }
 
+/// Every field of a form, decoded, in order. `None` when one of them is not valid.
+pub(crate) struct Fields(Vec<(Zeroizing<String>, Zeroizing<String>)>);
+
+impl Fields {
+    /// Nothing was typed yet.
+    pub(crate) const fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn read(encoded: &[u8]) -> Option<Self> {
+        let pairs = encoded
+            .split(|byte| *byte == b'&')
+            .filter(|pair| !pair.is_empty());
+        pairs
+            .map(|pair| {
+                let equals = pair.iter().position(|byte| *byte == b'=')?;
+                let (key, value) = pair.split_at(equals);
+                Some((decode(key)?, decode(&value[1..])?))
+            })
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
+    /// What was typed into a field; empty when it is absent.
+    pub(crate) fn value(&self, name: &str) -> &str {
+        self.values(name).next().unwrap_or_default()
+    }
+
+    /// Everything that was chosen under one name.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0
+            .iter()
+            .filter(move |(key, _)| key.as_str() == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// Whether something was chosen.
+    pub(crate) fn has(&self, name: &str, value: &str) -> bool {
+        self.values(name).any(|chosen| chosen == value)
+    }
+}
+
 /// Percent-decoding with `+` for a space.
 pub(crate) fn decode(encoded: &[u8]) -> Option<Zeroizing<String>> {
     // Decoding never lengthens, so the buffer never moves and leaves no copy behind.

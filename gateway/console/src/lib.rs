@@ -5,15 +5,23 @@
 #![forbid(unsafe_code)]
 
 mod break_glass;
+mod break_glass_pages;
+mod checks;
+mod compliance;
 mod console;
 mod desk;
 mod devices;
+mod devices_pages;
 mod form;
 mod moment;
 mod pages;
+mod pairing_pages;
 mod reader;
 mod registers;
+mod registers_forms;
+mod registers_pages;
 mod report;
+mod report_pages;
 mod request;
 mod response;
 mod sessions;

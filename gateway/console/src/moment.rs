@@ -23,6 +23,41 @@ pub(crate) fn minute(at: Timestamp) -> String {
     )
 }
 
+/// 2026-11-24, as a date field gives and takes it.
+pub(crate) fn iso(date: Date) -> String {
+    format!("{:04}-{:02}-{:02}", date.year, date.month, date.day)
+}
+
+/// Reads what [`iso`] writes, of a day that exists.
+pub(crate) fn parse_iso(text: &str) -> Option<Date> {
+    let mut parts = text.splitn(3, '-');
+    let date = Date {
+        year: parts
+            .next()?
+            .parse()
+            .ok()
+            .filter(|year| (1..10_000).contains(year))?,
+        month: parts.next()?.parse().ok()?,
+        day: parts.next()?.parse().ok()?,
+    };
+    (Date::in_japan(date.midnight_in_japan()) == date).then_some(date)
+}
+
+/// 2026年11月24日
+pub(crate) fn whole_day(date: Date) -> String {
+    day(date.midnight_in_japan())
+}
+
+/// How much time is left, to the hour or minute, in whole Japanese units.
+pub(crate) fn remaining(seconds: i64) -> String {
+    match seconds {
+        i64::MIN..60 => "まもなく".to_owned(),
+        60..3600 => format!("あと{}分", seconds / 60),
+        3600..172_800 => format!("あと{}時間", seconds / 3600),
+        _ => format!("あと{}日", seconds / 86_400),
+    }
+}
+
 /// 2026-11-24T09:05:00+09:00, for programs.
 pub(crate) fn machine(at: Timestamp) -> String {
     let date = Date::in_japan(at);

@@ -4,6 +4,7 @@ use askama::Template;
 use gateway_policy::Timestamp;
 use gateway_policy::calendar::{next_support, support_is_open};
 
+use crate::compliance::Group;
 use crate::console::Config;
 use crate::moment::{day, machine, minute};
 use crate::response::STYLE;
@@ -22,9 +23,24 @@ pub(crate) struct Frame<'a> {
     pub(crate) style: &'static str,
     /// On the notebook's origin there are no pages of ours to navigate to.
     pub(crate) navigation: bool,
+    /// The facility's manager is signed in, and these parts of the box have pages.
+    pub(crate) managed: Managed,
+    /// The navigation leads to what is for registered devices.
+    pub(crate) admitted: bool,
+    /// Until when break-glass is open.
+    pub(crate) break_glass: Option<String>,
     pub(crate) office: &'a str,
     pub(crate) phone: &'a str,
     pub(crate) support: String,
+}
+
+/// Which entries the navigation has for a manager.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Managed {
+    pub(crate) devices: bool,
+    pub(crate) registers: bool,
+    pub(crate) report: bool,
+    pub(crate) break_glass: bool,
 }
 
 impl<'a> Frame<'a> {
@@ -44,6 +60,9 @@ impl<'a> Frame<'a> {
             reader: None,
             style: STYLE,
             navigation: true,
+            managed: Managed::default(),
+            admitted: true,
+            break_glass: None,
             office: &config.support_office,
             phone: &config.support_phone,
             support,
@@ -61,6 +80,10 @@ impl<'a> Frame<'a> {
 pub(crate) struct Home<'a> {
     pub(crate) frame: Frame<'a>,
     pub(crate) headline: Headline,
+    /// The articles are shown once the manager has signed in.
+    pub(crate) hint: bool,
+    /// Articles 23 to 29, one row each.
+    pub(crate) groups: Vec<Group>,
     pub(crate) rows: Vec<Row>,
     pub(crate) stored: String,
 }

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 
 use crate::console::{COOKIE, Console};
 use crate::moment::minute;
-use crate::pages::{Banner, Frame, NoteView, Notes, Notices, PersonView, Persons, Plain};
+use crate::pages::{Banner, NoteView, Notes, Notices, PersonView, Persons, Plain};
 use crate::response::{Fault, Page, see_other};
 use crate::{ConsoleRequest, Link, Staff, form};
 
@@ -158,7 +158,7 @@ impl Console {
         })
     }
 
-    fn notebook(&self, request: &ConsoleRequest) -> String {
+    pub(crate) fn notebook(&self, request: &ConsoleRequest) -> String {
         format!(
             "https://{}{}/",
             self.config.notebook_host,
@@ -168,12 +168,7 @@ impl Console {
 
     fn sign_in_first(&self, request: &ConsoleRequest, on_notebook: bool) -> Result<Page, Fault> {
         let page = Plain {
-            frame: Frame::new(
-                &self.config,
-                "サインインが必要です",
-                "notes",
-                self.desk.now(),
-            ),
+            frame: self.bare_frame("サインインが必要です", "notes"),
             sentence: "保存した連絡を読むには、先に連絡帳へのサインインが必要です。",
             next: "連絡帳にサインインしてから、もう一度「保存した連絡」を開いてください。市の連絡帳につながらない間は、つながらなくなる前にサインインしていた端末だけで読めます。",
             link: Some((self.notebook(request), "連絡帳を開く")),
@@ -186,7 +181,7 @@ impl Console {
     /// For a suspended user, an unknown one, a suspended facility and an empty store: one answer.
     fn nothing_to_read(&self) -> Result<Page, Fault> {
         let page = Plain {
-            frame: Frame::new(&self.config, "保存した連絡", "notes", self.desk.now()),
+            frame: self.bare_frame("保存した連絡", "notes"),
             sentence: "いま、あなたが読める保存した連絡はありません。",
             next: "数分たってから開き直してください。続くときは、事業所管理者に確認してください。",
             link: Some(("/".to_owned(), "ホームに戻る")),

@@ -97,6 +97,54 @@ pub enum Method {
     Erased,
 }
 
+impl MediumKind {
+    /// All of them, as listed on the form.
+    pub const ALL: [Self; 7] = [
+        Self::UsbMemory,
+        Self::Disk,
+        Self::Card,
+        Self::Optical,
+        Self::Tape,
+        Self::Paper,
+        Self::Other,
+    ];
+
+    /// For people; the value in forms too.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::UsbMemory => "USBメモリ",
+            Self::Disk => "外付けディスク",
+            Self::Card => "SDカードなど",
+            Self::Optical => "CD・DVD",
+            Self::Tape => "磁気テープ・カセット",
+            Self::Paper => "印刷された用紙",
+            Self::Other => "その他",
+        }
+    }
+}
+
+impl Method {
+    /// All of them, as listed on the form.
+    pub const ALL: [Self; 4] = [
+        Self::Destroyed,
+        Self::Shredded,
+        Self::Contractor,
+        Self::Erased,
+    ];
+
+    /// For people; the value in forms too.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Destroyed => "物理的に破壊",
+            Self::Shredded => "シュレッダーで裁断",
+            Self::Contractor => "業者に委託（証明書あり）",
+            Self::Erased => "完全消去",
+        }
+    }
+}
+
 /// A medium to be entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewMedium {
@@ -133,8 +181,15 @@ pub enum MediumChange {
         /// Where it is kept.
         place: String,
     },
-    /// It was missing and is found again.
+    /// It cannot be found.
+    Lose,
+    /// It was missing and is back at its place.
     Found,
+    /// It stays lost, and the loss was reported to the city.
+    WriteOff {
+        /// When and to whom it was reported.
+        report: String,
+    },
     /// It is disposed of, for good.
     Dispose {
         /// How.
@@ -184,8 +239,13 @@ pub enum MediumState {
         /// The day it is to be back.
         due: Option<Date>,
     },
-    /// Not found at a review.
+    /// Not to be found.
     Missing,
+    /// Lost for good, and reported.
+    WrittenOff {
+        /// When and to whom it was reported.
+        report: String,
+    },
     /// Disposed of.
     Disposed {
         /// How.
@@ -253,6 +313,20 @@ pub enum DeclarationTopic {
     Paper,
     /// Tablets and telephones are locked, patched and accounted for.
     Tablets,
+}
+
+impl DeclarationTopic {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Paper, Self::Tablets];
+
+    /// For people; the value in forms too.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Paper => "印刷された用紙の取り扱い",
+            Self::Tablets => "タブレット・スマートフォンの管理",
+        }
+    }
 }
 
 /// Declarations.

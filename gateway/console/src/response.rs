@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
-use crate::NoRandomness;
+use crate::{Message, NoRandomness};
 
 pub(crate) type Page = Response<Bytes>;
 
@@ -30,8 +30,12 @@ pub(crate) enum Fault {
     NotOurs,
     #[error("only the facility's manager may do this")]
     NotManager,
+    #[error("the device is not registered")]
+    NotRegistered,
     #[error("the one-time code is not good")]
     CodeRefused,
+    #[error("another part of the box cannot answer: {}", .0.code)]
+    Desk(Message),
     #[error("the stored notes cannot be read")]
     Store(#[source] gateway_notes::Error),
     #[error("no randomness can be had")]
@@ -47,15 +51,18 @@ impl Fault {
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotOurs | Self::NotManager | Self::CodeRefused => StatusCode::FORBIDDEN,
-            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotOurs | Self::NotManager | Self::NotRegistered | Self::CodeRefused => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Store(_) | Self::Desk(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Randomness(_) | Self::Render(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
     /// What happened, and the one next step.
-    pub(crate) const fn words(&self) -> (&'static str, &'static str) {
+    pub(crate) fn words(&self) -> (&str, &str) {
         match self {
+            Self::Desk(message) => (&message.sentence, &message.next_step),
             Self::NotFound => (
                 "お探しのページはありません。",
                 "ホームに戻って、目的のページを選んでください。",
@@ -79,6 +86,10 @@ impl Fault {
             Self::NotManager => (
                 "この操作は事業所管理者だけができます。",
                 "事業所管理者が連絡帳にサインインし、「保存した連絡」からこの装置に入ってから操作してください。",
+            ),
+            Self::NotRegistered => (
+                "この端末は、まだこの事業所の端末として登録されていません（規約第29条）。",
+                "「端末の登録」を開いて、画面の案内に沿って登録してください。",
             ),
             Self::CodeRefused => (
                 "この入口はもう使えません（一度だけ、1分以内に使えます）。",
@@ -138,6 +149,18 @@ pub(crate) fn html(
         );
     }
     response
+}
+
+/// A file to be kept.
+pub(crate) fn file(name: &str, media_type: &'static str, content: Bytes) -> Result<Page, Fault> {
+    let disposition = HeaderValue::from_str(&format!("attachment; filename=\"{name}\""))
+        .map_err(|_| Fault::BadRequest)?;
+    let mut response = Response::new(content);
+    secure(&mut response);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_DISPOSITION, disposition);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    Ok(response)
 }
 
 /// 303 See Other.

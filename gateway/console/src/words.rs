@@ -1,10 +1,13 @@
 //! The sentences of the home page: how the box stands, and the one next action. Decides nothing.
 
+use std::borrow::Cow;
+
 use gateway_policy::{
     Certificate, Check, Effect, Evidence, Remedy, Rule, State, Timestamp, Verdict,
 };
 
 use crate::moment::{day, minute};
+use crate::report::{Channel, Engine, Machinery};
 use crate::{BoxStatus, Link};
 
 /// One lamp of the traffic light.
@@ -43,9 +46,31 @@ impl Light {
 pub(crate) struct Headline {
     pub(crate) light: Light,
     pub(crate) sentence: String,
-    pub(crate) next: &'static str,
+    pub(crate) next: Cow<'static, str>,
     /// Where the next action is done, if on one of our pages: address and label.
-    pub(crate) link: Option<(&'static str, &'static str)>,
+    pub(crate) link: Option<(Cow<'static, str>, &'static str)>,
+    /// When it gets worse if nobody acts, and how.
+    pub(crate) deadline: Option<String>,
+}
+
+impl Headline {
+    const fn new(
+        light: Light,
+        sentence: String,
+        next: &'static str,
+        link: Option<(&'static str, &'static str)>,
+    ) -> Self {
+        Self {
+            light,
+            sentence,
+            next: Cow::Borrowed(next),
+            link: match link {
+                Some((address, label)) => Some((Cow::Borrowed(address), label)),
+                None => None,
+            },
+            deadline: None,
+        }
+    }
 }
 
 const CALL: &str = "下の問い合わせ先に電話してください。";
@@ -59,33 +84,33 @@ pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
     let came_to_its_end = status.verdict.rule == Some(Rule::Cert)
         && matches!(status.snapshot.certificate, Evidence::Known { value, .. } if value != Certificate::Absent);
     if !ready && !came_to_its_end {
-        return Headline {
-            light: Light::Amber,
-            sentence: "この装置の初期設定がまだ済んでいません。".into(),
-            next: "市から届いた番号とアクセスコードを用意して、初期設定を始めてください。",
-            link: Some(("/setup", "初期設定を始める")),
-        };
+        return Headline::new(
+            Light::Amber,
+            "この装置の初期設定がまだ済んでいません。".into(),
+            "市から届いた番号とアクセスコードを用意して、初期設定を始めてください。",
+            Some(("/setup", "初期設定を始める")),
+        );
     }
     match (status.verdict.rule, status.city) {
         (Some(rule), _) if is_shown(rule, status.verdict.effect) => of_rule(rule, status),
-        _ if matches!(status.line, Link::Down { .. }) => Headline {
-            light: Light::Amber,
-            sentence: "インターネットにつながらないため、連絡帳を開けません。".into(),
-            next: "回線の機器（ルーター）の電源とケーブルを確かめてください。つながるまで、保存した連絡を読めます。",
-            link: Some(READ_STORED),
-        },
-        (_, Link::Down { since }) => Headline {
-            light: Light::Amber,
-            sentence: format!("{}から、市の連絡帳につながりません。", minute(since)),
-            next: "つながるまで、保存した連絡を読めます。急ぎの連絡は電話でしてください。",
-            link: Some(READ_STORED),
-        },
-        _ => Headline {
-            light: Light::Green,
-            sentence: "連絡帳をいつもどおり利用できます。".into(),
-            next: "いま、することはありません。",
-            link: None,
-        },
+        _ if matches!(status.line, Link::Down { .. }) => Headline::new(
+            Light::Amber,
+            "インターネットにつながらないため、連絡帳を開けません。".into(),
+            "回線の機器（ルーター）の電源とケーブルを確かめてください。つながるまで、保存した連絡を読めます。",
+            Some(READ_STORED),
+        ),
+        (_, Link::Down { since }) => Headline::new(
+            Light::Amber,
+            format!("{}から、市の連絡帳につながりません。", minute(since)),
+            "つながるまで、保存した連絡を読めます。急ぎの連絡は電話でしてください。",
+            Some(READ_STORED),
+        ),
+        _ => Headline::new(
+            Light::Green,
+            "連絡帳をいつもどおり利用できます。".into(),
+            "いま、することはありません。",
+            None,
+        ),
     }
 }
 
@@ -133,12 +158,7 @@ fn of_rule(rule: Rule, status: &BoxStatus) -> Headline {
         (_, Effect::Block) => Some(READ_STORED),
         _ => None,
     };
-    Headline {
-        light,
-        sentence,
-        next,
-        link,
-    }
+    Headline::new(light, sentence, next, link)
 }
 
 /// A check other than those with a sentence of their own: the cause, then what it stops.
@@ -339,4 +359,66 @@ fn certificate_row(status: &BoxStatus, now: Timestamp) -> Row {
         },
     };
     Row::new("電子証明書", light, text).labelled(Light::Red, "無効")
+}
+
+/// The rows of what keeps itself up to date.
+pub(crate) fn machinery(machinery: &Machinery, now: Timestamp) -> Vec<Row> {
+    let mut rows = Vec::new();
+    if let Some(engine) = &machinery.antivirus {
+        rows.push(engine_row(engine, now));
+    }
+    if let Some(channel) = &machinery.channel {
+        rows.push(channel_row(channel));
+    }
+    rows
+}
+
+/// A database older than this is shown in amber; how old it may be is judged by the check AV-DB.
+const DATABASE_OLD: i64 = 26 * 3600;
+
+fn engine_row(engine: &Engine, now: Timestamp) -> Row {
+    let mut parts = Vec::new();
+    if let Some(version) = &engine.version {
+        parts.push(version.clone());
+    }
+    match (&engine.database, engine.built) {
+        (Some(name), Some(built)) => parts.push(format!("定義 {name}（{}作成）", minute(built))),
+        (Some(name), None) => parts.push(format!("定義 {name}")),
+        (None, _) => parts.push("定義はまだ確かめていません".to_owned()),
+    }
+    if let Some(at) = engine.canary {
+        parts.push(format!("検査の確認 {}", minute(at)));
+    }
+    if let Some(at) = engine.self_test {
+        parts.push(format!("自己点検 {}", minute(at)));
+    }
+    let light = match engine.built {
+        Some(built) if built.age(now) < DATABASE_OLD => Light::Green,
+        Some(_) => Light::Amber,
+        None => Light::Off,
+    };
+    Row::new("ウイルス定義", light, parts.join("、"))
+}
+
+fn channel_row(channel: &Channel) -> Row {
+    let mut parts = vec![format!("版 {}", channel.running)];
+    if let Some(waiting) = &channel.waiting {
+        parts.push(format!("{waiting}に夜間に更新します"));
+    }
+    parts.push(channel.policy.map_or_else(
+        || "市の点検基準はまだ届いていません（内蔵の基準で点検中）".to_owned(),
+        |version| format!("市の点検基準 第{version}版"),
+    ));
+    let light = match (&channel.refused, channel.checked) {
+        (Some(why), _) => {
+            parts.push(why.clone());
+            Light::Amber
+        }
+        (None, Some(at)) => {
+            parts.push(format!("{}に市の配布を確認", minute(at)));
+            Light::Green
+        }
+        (None, None) => Light::Off,
+    };
+    Row::new("更新と基準", light, parts.join("、"))
 }

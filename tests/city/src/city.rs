@@ -9,6 +9,7 @@ use crate::secrets::{self, LookupKey};
 use crate::stats::Stats;
 use crate::store::{Store, StoreError};
 use crate::tls::Facts;
+use crate::tuf::Tuf;
 use crate::{est, gatewayapi, pages, portal};
 use axum::Router;
 use axum::body::Body;
@@ -47,6 +48,9 @@ pub enum CityError {
     /// The database cannot be opened.
     #[error("the database could not be opened")]
     Store(#[from] StoreError),
+    /// The signed repository cannot be opened.
+    #[error("the signed repository could not be opened")]
+    Tuf(#[from] gateway_release::ReleaseError),
 }
 
 /// What can be chosen when a city is opened.
@@ -75,6 +79,8 @@ pub struct City {
     pub store: Store,
     /// Key for hashes of certificate numbers.
     pub lookup: LookupKey,
+    /// The signed repository: releases, policy, antivirus databases.
+    pub tuf: Tuf,
     /// How the city fails at the moment.
     pub failure: watch::Sender<Failure>,
     /// Counters.
@@ -114,6 +120,7 @@ impl City {
             ca: Ca::open(dir)?,
             store: Store::open(dir)?,
             lookup: LookupKey::new(&lookup_key(dir).map_err(unusable)?),
+            tuf: Tuf::open(dir)?,
             failure: watch::Sender::new(Failure::default()),
             stats: Stats::default(),
             incoming,

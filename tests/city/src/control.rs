@@ -44,8 +44,9 @@ pub fn routes(city: Arc<City>) -> Router {
         .route("/control/notice-withdrawn", post(notice_withdrawn))
         .route("/control/hint", post(hint))
         .route("/control/forget-events", post(forget_events))
+        .with_state(Arc::clone(&city))
+        .merge(crate::tuf::control::routes(city))
         .layer(DefaultBodyLimit::max(64 * 1024 * 1024))
-        .with_state(city)
 }
 
 fn done(found: bool) -> Answer {

@@ -37,7 +37,8 @@ pub fn routes(city: Arc<City>) -> Router {
         .route("/gateway/v1/incidents", post(incident))
         .route("/gateway/v1/decommission", post(decommission))
         .layer(DefaultBodyLimit::max(LARGEST))
-        .with_state(city)
+        .with_state(Arc::clone(&city))
+        .merge(crate::tuf::serve::routes(city))
 }
 
 async fn attachment(

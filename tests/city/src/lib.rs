@@ -22,3 +22,4 @@ pub mod stats;
 pub mod store;
 pub mod times;
 pub mod tls;
+pub mod tuf;

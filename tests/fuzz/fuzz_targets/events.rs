@@ -21,7 +21,7 @@ fn in_pieces(bytes: &[u8], size: usize) -> (Vec<u8>, Vec<Vec<u8>>, bool) {
     'all: for piece in bytes.chunks(size) {
         events.push(piece);
         loop {
-            match events.next() {
+            match events.next_event() {
                 Ok(None) => break,
                 Ok(Some(event)) => take(event),
                 Err(_) => {

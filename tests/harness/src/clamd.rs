@@ -1,9 +1,8 @@
 //! A real clamd with a small database of our own, to be killed, stopped and restarted.
 //!
-//! It does not need, fetch or look for the official database: one signature for the EICAR test file is enough to see a
-//! scanner catch something.
+//! Its configuration is the product's. It does not need, fetch or look for the official database: signatures for the EICAR
+//! test file and for ClamAV's own test program are enough to see a scanner catch something.
 
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,16 +10,20 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::signatures::{self, Signatures};
 use crate::{Child, Error, Program, Result, wait};
+
+/// The product's configuration.
+const CONFIGURATION: &str = include_str!("../../../gateway/antivirus/clamd.conf");
 
 const READY: Duration = Duration::from_secs(30);
 
 /// What a started clamd can recognise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Database {
-    /// The EICAR test file.
+    /// The EICAR test file, ClamAV's test program, and the product's forbidden kinds.
     Eicar,
-    /// Something else, so that the EICAR test file passes as clean.
+    /// The same without the EICAR test file, which then passes as clean.
     WithoutEicar,
 }
 
@@ -57,6 +60,21 @@ impl Clamd {
     /// The socket it listens on.
     pub fn socket(&self) -> PathBuf {
         socket(&self.directory)
+    }
+
+    /// Its configuration file.
+    pub fn configuration_file(&self) -> PathBuf {
+        self.directory.join("clamd.conf")
+    }
+
+    /// The directory of databases, of which `current/db` is loaded; as on the box.
+    pub fn databases(&self) -> PathBuf {
+        databases(&self.directory)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.output_text()
     }
 
     /// The directory that takes unpacked and streamed bodies.
@@ -132,10 +150,12 @@ fn socket(directory: &Path) -> PathBuf {
     directory.join("clamd.sock")
 }
 
+fn databases(directory: &Path) -> PathBuf {
+    directory.join("databases")
+}
+
 fn write_files(directory: &Path, database: Database, settings: &str) -> std::io::Result<()> {
-    for inner in ["db", "tmp"] {
-        std::fs::create_dir_all(directory.join(inner))?;
-    }
+    std::fs::create_dir_all(directory.join("tmp"))?;
     write_database(directory, database)?;
     std::fs::write(
         directory.join("clamd.conf"),
@@ -144,51 +164,28 @@ fn write_files(directory: &Path, database: Database, settings: &str) -> std::io:
 }
 
 fn write_database(directory: &Path, database: Database) -> std::io::Result<()> {
-    let (name, body) = match database {
-        Database::Eicar => ("Eicar-Test-Signature", eicar()),
-        Database::WithoutEicar => ("Some-Other-Signature", b"found by nobody, ever".to_vec()),
-    };
-    let mut hex = String::new();
-    for byte in body {
-        let _ = write!(hex, "{byte:02x}");
+    let mut signatures = Signatures::built(signatures::now());
+    if database == Database::WithoutEicar {
+        signatures = signatures.without_eicar();
     }
-    // An extended signature: name, any type of file, at any offset, the bytes.
-    std::fs::write(directory.join("db/test.ndb"), format!("{name}:0:*:{hex}\n"))
+    signatures.write_generation(&databases(directory))
 }
 
-/// As on the box: clamd's own defaults pass what exceeds a limit, so exceeding one must raise an alert.
+/// The product's configuration with other places. Of two lines with the same option clamd would obey the first.
 fn configuration(directory: &Path, settings: &str) -> String {
-    let directory = directory.display();
-    let product = format!(
-        "Foreground yes\n\
-         DatabaseDirectory {directory}/db\n\
-         LocalSocket {directory}/clamd.sock\n\
-         LocalSocketMode 660\n\
-         FixStaleSocket yes\n\
-         TemporaryDirectory {directory}/tmp\n\
-         AlertExceedsMax yes\n\
-         AlertEncrypted yes\n\
-         MaxFileSize 50M\n\
-         StreamMaxLength 50M\n\
-         MaxScanSize 150M\n\
-         MaxRecursion 17\n\
-         MaxFiles 2000\n\
-         MaxScanTime 30000\n\
-         MaxThreads 4\n\
-         MaxQueue 16\n\
-         ReadTimeout 15\n\
-         ScanImageFuzzyHash no\n\
-         ConcurrentDatabaseReload yes\n\
-         DisableCache yes\n\
-         SelfCheck 0\n"
+    let places = format!(
+        "LocalSocket {}\nDatabaseDirectory {}\nTemporaryDirectory {}\n",
+        socket(directory).display(),
+        databases(directory).join("current/db").display(),
+        directory.join("tmp").display()
     );
-    // Of two lines with the same option clamd would obey the first.
-    let replaced = |line: &str| settings.lines().any(|own| option(own) == option(line));
-    let mut text: String = product
+    let is_named = |lines: &str, line: &str| lines.lines().any(|own| option(own) == option(line));
+    let kept = CONFIGURATION
         .lines()
-        .filter(|line| !replaced(line))
-        .map(|line| format!("{line}\n"))
-        .collect();
+        .filter(|line| line.starts_with('#') || !is_named(&places, line))
+        .chain(places.lines())
+        .filter(|line| line.starts_with('#') || line.is_empty() || !is_named(settings, line));
+    let mut text: String = kept.map(|line| format!("{line}\n")).collect();
     text.push_str(settings);
     text.push('\n');
     text

@@ -14,6 +14,7 @@ pub mod http;
 pub mod ports;
 pub mod process;
 pub mod setup;
+pub mod signatures;
 pub mod swtpm;
 pub mod wait;
 pub mod wall_clock;

@@ -34,6 +34,9 @@ fn usable(name: &str, page: &str) {
         "{name}"
     );
     for field in page.split("<input ").skip(1) {
+        if field.starts_with("type=\"hidden\"") {
+            continue;
+        }
         let id = field
             .split_once("id=\"")
             .unwrap()

@@ -323,12 +323,15 @@ mod tests {
         assert_eq!(refused(&[half, rest]), Some(Violation::TooLarge));
     }
 
+    /// Ping or Pong, and what it carries.
+    type Control = (bool, Vec<u8>);
+
     #[derive(Clone, Debug)]
     struct Sent {
         payload: Vec<u8>,
         text: bool,
         /// Where it is cut, and what is said in between.
-        cuts: Vec<(usize, Option<(bool, Vec<u8>)>)>,
+        cuts: Vec<(usize, Option<Control>)>,
     }
 
     fn sent() -> impl Strategy<Value = Sent> {

@@ -67,7 +67,7 @@ impl Events {
     ///
     /// # Errors
     /// [`TooLarge`].
-    pub fn next(&mut self) -> Result<Option<Event>, TooLarge> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, TooLarge> {
         loop {
             if self.returned && self.line < self.buffer.len() {
                 self.returned = false;
@@ -187,7 +187,7 @@ mod tests {
         let mut all = Vec::new();
         for piece in stream.chunks(size) {
             events.push(piece);
-            while let Some(event) = events.next()? {
+            while let Some(event) = events.next_event()? {
                 all.push(event);
             }
         }
@@ -224,11 +224,11 @@ mod tests {
     fn a_carriage_return_is_not_waited_upon_and_its_line_feed_follows() {
         let mut events = Events::new(LIMIT);
         events.push(b"data: a\r\n\r");
-        assert_eq!(events.next().unwrap().unwrap().data, "a");
+        assert_eq!(events.next_event().unwrap().unwrap().data, "a");
         events.push(b"\n");
-        assert_eq!(events.next().unwrap().unwrap().raw, "\n");
+        assert_eq!(events.next_event().unwrap().unwrap().raw, "\n");
         events.push(b"data: b\n\n");
-        assert_eq!(events.next().unwrap().unwrap().data, "b");
+        assert_eq!(events.next_event().unwrap().unwrap().data, "b");
     }
 
     #[test]
