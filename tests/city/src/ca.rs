@@ -50,6 +50,7 @@ pub struct Ca {
     root: CertificateDer<'static>,
     server: Authority,
     facility: Authority,
+    receipts: (CertificateDer<'static>, KeyPair),
 }
 
 impl std::fmt::Debug for Ca {
@@ -106,11 +107,31 @@ impl Ca {
         let root = read_certificate(&keys, "root.pem")?;
         let pem = read(&keys, "root.pem")?;
         write_public(dir, "ca.pem", &pem)?;
+        let server = open_authority(&keys, "server")?;
+        if !keys.join("receipts.pem").exists() {
+            make_receipt_key(&keys, &server)?;
+        }
+        let receipts = (
+            read_certificate(&keys, "receipts.pem")?,
+            KeyPair::from_pem(&read(&keys, "receipts.key")?)?,
+        );
         Ok(Self {
             root,
-            server: open_authority(&keys, "server")?,
+            server,
             facility: open_authority(&keys, "facility")?,
+            receipts,
         })
+    }
+
+    /// Signs a countersignature under a checkpoint of an audit log; with the certificates that speak for it, leaf first.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn receipt(&self, message: &[u8]) -> Result<(Vec<u8>, [Vec<u8>; 2]), CaError> {
+        let (certificate, key) = &self.receipts;
+        let signature = rcgen::SigningKey::sign(key, message)?;
+        let chain = [certificate, &self.server.certificate].map(|der| der.to_vec());
+        Ok((signature, chain))
     }
 
     /// The root, the box's and the browsers' trust anchor.
@@ -269,6 +290,16 @@ fn make_hierarchy(keys: &Path) -> Result<(), CaError> {
     write_public(keys, "root.pem", &root.pem())?;
     // Written last: a start that was interrupted begins again instead of finding half a hierarchy.
     write_public(keys, "complete", "")
+}
+
+/// A key for countersignatures. Time stamping is what they are, and what no other certificate of the city is for.
+fn make_receipt_key(keys: &Path, server: &Authority) -> Result<(), CaError> {
+    let key = KeyPair::generate()?;
+    let mut params = leaf(Duration::days(3500), ExtendedKeyUsagePurpose::TimeStamping);
+    params.distinguished_name = common_name("高萩市 監査記録の確認");
+    let certificate = params.signed_by(&key, &server.issuer)?;
+    write_private(keys, "receipts.key", &key.serialize_pem())?;
+    write_public(keys, "receipts.pem", &certificate.pem())
 }
 
 fn open_authority(keys: &Path, name: &str) -> Result<Authority, CaError> {

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::problem::Problem;
 use crate::secrets::{self, SaltedHash, bare, hex, sha256};
 use crate::store::people::{self, Attachment, Note, Notice};
-use crate::store::{access, events, numbers, reports};
+use crate::store::{access, audit, events, numbers, reports};
 use crate::times;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
@@ -30,6 +30,8 @@ pub fn routes(city: Arc<City>) -> Router {
     Router::new()
         .route("/control/stats", get(stats))
         .route("/control/fail", post(fail))
+        .route("/control/audit", post(audit_kept))
+        .route("/control/audit-accept", post(audit_accept))
         .route("/control/revoke", post(revoke))
         .route("/control/suspend-user", post(suspend_user))
         .route("/control/suspend-facility", post(suspend_facility))
@@ -71,6 +73,45 @@ async fn stats(State(city): Town) -> Answer {
     all["reports"] = json!(reports);
     all["failure"] = json!(*city.failure.borrow());
     Ok(Json(all))
+}
+
+/// What the city keeps of a facility's audit log, and `export`: the lines for `gatewayctl audit verify --city-checkpoints`.
+async fn audit_kept(State(city): Town, Json(facility): Json<Named>) -> Answer {
+    let (kept, faults, newest) = city
+        .store
+        .run(move |c| {
+            Ok((
+                audit::kept(c, &facility.id)?,
+                audit::faults(c, &facility.id)?,
+                audit::newest(c, &facility.id)?,
+            ))
+        })
+        .await?;
+    let mut export = String::new();
+    let mut last_key = Vec::new();
+    for (key, message, signature) in &kept {
+        if *key != last_key {
+            export += &format!("{}\n", json!({ "key": STANDARD.encode(key) }));
+            last_key.clone_from(key);
+        }
+        let line = json!({ "checkpoint": STANDARD.encode(message), "signature": STANDARD.encode(signature) });
+        export += &format!("{line}\n");
+    }
+    Ok(Json(json!({
+        "checkpoints": kept.len(),
+        "sequence": newest.map(|(sequence, _)| sequence),
+        "count": newest.map(|(_, count)| count),
+        "faults": faults.iter().map(|(reason, time)| json!({ "reason": reason, "time": time })).collect::<Vec<_>>(),
+        "export": export,
+    })))
+}
+
+async fn audit_accept(State(city): Town, Json(facility): Json<Named>) -> Answer {
+    done(
+        city.store
+            .run(move |c| audit::forget_pin(c, &facility.id))
+            .await?,
+    )
 }
 
 async fn fail(State(city): Town, Json(failure): Json<Failure>) -> Answer {
@@ -142,7 +183,7 @@ async fn suspend_facility(State(city): Town, Json(what): Json<Suspend>) -> Answe
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Named {
-    #[serde(alias = "person", alias = "note", alias = "what")]
+    #[serde(alias = "person", alias = "note", alias = "what", alias = "facility")]
     id: String,
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Takes no personal data from a box; reports are stored as they came, after a check of their form.
 
+use crate::audit;
 use crate::city::City;
 use crate::feed;
 use crate::files;
 use crate::problem::Problem;
 use crate::secrets;
 use crate::staff::guard;
+use crate::store::audit as kept;
 use crate::store::reports::{self, Filed};
 use crate::store::{access, people};
 use crate::times;
@@ -90,10 +92,9 @@ checked!(
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".+_-".contains(&byte))
 );
 checked!(
-    /// Base64 of a signed checkpoint.
-    Checkpoint,
-    |text| (1..=8192).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
+    /// A device's pseudonym.
+    Device,
+    |text| text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 );
 checked!(
     /// A short description.
@@ -108,8 +109,8 @@ fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
     T::deserialize(deserializer).map(Some)
 }
 
-/// Checks in one report.
-const MOST_CHECKS: usize = 100;
+/// Checks in one report: those of the box, and nine for each of some hundred devices.
+const MOST_CHECKS: usize = 1000;
 
 fn few<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<CheckReport>, D::Error> {
     let checks = Vec::deserialize(deserializer)?;
@@ -129,6 +130,8 @@ fn few<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<CheckRep
 )]
 struct CheckReport {
     id: Word,
+    #[serde(default, deserialize_with = "present")]
+    device: Option<Device>,
     state: CheckState,
     since: Stamp,
     #[serde(default, deserialize_with = "present")]
@@ -144,6 +147,7 @@ enum CheckState {
     Restrict,
     Block,
     Unknown,
+    NotApplicable,
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,7 +162,7 @@ struct StatusReport {
     #[serde(deserialize_with = "few")]
     checks: Vec<CheckReport>,
     #[serde(default, deserialize_with = "present")]
-    checkpoint: Option<Checkpoint>,
+    checkpoint: Option<audit::Handed>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -218,9 +222,52 @@ async fn status(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let receipt =
+    let facility = guard::certificate(&city, &facts).await?.facility.clone();
+    let mut receipt =
         json!({ "receipt": secrets::identifier('r'), "next_report_seconds": STATUS_INTERVAL });
+    if let Ok(StatusReport {
+        checkpoint: Some(handed),
+        ..
+    }) = serde_json::from_slice(&body)
+        && json_only(&headers).is_ok()
+        && idempotency_key(&headers).is_ok()
+    {
+        receipt["audit"] = judge(&city, facility, handed).await?;
+    }
     file::<StatusReport>(&city, &facts, &headers, &body, ("status", receipt)).await
+}
+
+/// Accepts a checkpoint and countersigns it, or refuses it. The report itself is filed all the same.
+async fn judge(
+    city: &Arc<City>,
+    facility: String,
+    handed: audit::Handed,
+) -> Result<Value, Problem> {
+    let now = times::now();
+    let read = handed.read(&facility);
+    let (id, keep) = (facility.clone(), read.clone());
+    let judged = city
+        .store
+        .run(move |c| match keep {
+            Ok(checkpoint) => kept::accept(c, &id, &checkpoint, now),
+            Err(refusal) => {
+                kept::raise(c, &id, refusal, handed.message(), now)?;
+                Ok(Err(refusal))
+            }
+        })
+        .await?;
+    match (judged, read) {
+        (Ok(()), Ok(checkpoint)) => audit::countersign(&city.ca, &checkpoint, now)
+            .map_err(|error| Problem::internal(&error)),
+        (Err(refusal), _) | (Ok(()), Err(refusal)) => {
+            tracing::error!(
+                facility,
+                reason = refusal.word(),
+                "the audit log of a box is not what the city has seen"
+            );
+            Ok(json!({ "accepted": false, "reason": refusal.word() }))
+        }
+    }
 }
 
 async fn incident(

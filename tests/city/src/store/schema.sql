@@ -72,3 +72,18 @@ CREATE TABLE IF NOT EXISTS reports (
     facility TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL, body TEXT NOT NULL,
     answer TEXT NOT NULL, time INTEGER NOT NULL, PRIMARY KEY (facility, kind, key)
 ) STRICT;
+
+-- The audit log of each facility's box, as the city first saw it; what it accepted; what it refused.
+CREATE TABLE IF NOT EXISTS audit_logs (
+    facility TEXT PRIMARY KEY, log BLOB NOT NULL, key BLOB NOT NULL, pinned INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS audit_checkpoints (
+    facility TEXT NOT NULL, log BLOB NOT NULL, sequence INTEGER NOT NULL, count INTEGER NOT NULL, head BLOB NOT NULL,
+    key BLOB NOT NULL, message BLOB NOT NULL, signature BLOB NOT NULL, received INTEGER NOT NULL,
+    PRIMARY KEY (facility, log, sequence)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS audit_faults (
+    facility TEXT NOT NULL, reason TEXT NOT NULL, message BLOB NOT NULL, time INTEGER NOT NULL
+) STRICT;
