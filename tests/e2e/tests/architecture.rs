@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gateway-policy", &[]),
     ("gateway-posture", &["gateway-policy"]),
     ("gateway-tpm", &[]),
+    ("gateway-devices", &["gateway-policy", "gateway-tpm"]),
     ("gateway-notes", &[]),
     ("gateway-antivirus", &[]),
     ("gateway-audit", &["gateway-policy"]),
@@ -45,6 +46,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "gateway-antivirus",
             "gateway-city",
             "gateway-console",
+            "gateway-devices",
             "gateway-notes",
             "gateway-policy",
             "gateway-posture",
@@ -67,7 +69,12 @@ const OWNERS: &[(&str, &[&str])] = &[
     // One file each: the store of notes, the registers, the city's database.
     (
         "rusqlite",
-        &["gateway-notes", "gateway-registers", "reference-city"],
+        &[
+            "gateway-devices",
+            "gateway-notes",
+            "gateway-registers",
+            "reference-city",
+        ],
     ),
     ("axum", &["reference-city"]),
     ("sigstore-tuf", &["gateway-tuf"]),
