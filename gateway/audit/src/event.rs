@@ -1,7 +1,7 @@
 //! What can stand in the log: closed enums, numbers, digests and pseudonyms. There is no text field, so no name, address or
 //! word of a note can get in. Does not write anything.
 
-use gateway_policy::{Check, DeviceId, Effect, Source, Subject, Timestamp};
+use gateway_policy::{Check, DeviceId, Effect, Reason, Rule, Source, State, Subject, Timestamp};
 use serde::{Serialize, Serializer};
 
 use crate::{Digest, Id};
@@ -42,6 +42,7 @@ pub enum Event {
         #[serde(serialize_with = "as_check")]
         check: Check,
         /// The new state.
+        #[serde(serialize_with = "as_state")]
         state: State,
         /// What it does to traffic.
         #[serde(serialize_with = "as_effect")]
@@ -55,31 +56,34 @@ pub enum Event {
             skip_serializing_if = "Option::is_none"
         )]
         deadline: Option<Timestamp>,
-        /// Who measured.
-        #[serde(serialize_with = "as_source")]
-        source: Source,
+        /// Who measured, if anybody did.
+        #[serde(serialize_with = "as_source", skip_serializing_if = "Option::is_none")]
+        source: Option<Source>,
         /// Digest of the evidence.
-        digest: Digest,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
     },
     /// The facility certificate, its standing with the city, or the age of the snapshot changed the verdict.
     Gate {
         /// What the box as a whole now does to traffic.
         #[serde(serialize_with = "as_effect")]
         effect: Effect,
-        /// The rule that says so.
-        rule: GateRule,
+        /// The rule that says so; none when all is well.
+        #[serde(serialize_with = "as_rule", skip_serializing_if = "Option::is_none")]
+        rule: Option<Rule>,
     },
     /// Emergency access was opened, renewed or ended.
     BreakGlass {
         /// What.
         what: BreakGlass,
+        /// Its number on this box.
+        number: u64,
         /// The reason chosen from the list.
+        #[serde(serialize_with = "as_reason")]
         reason: Reason,
         /// Until when.
         #[serde(serialize_with = "as_time")]
         until: Timestamp,
-        /// The how manieth within thirty days.
-        used: u16,
     },
     /// A device was registered, changed or revoked.
     Device {
@@ -240,31 +244,6 @@ impl Version {
     }
 }
 
-/// State of a check, as the policy's state machine knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the names are the policy's")]
-pub enum State {
-    Compliant,
-    Grace,
-    NonCompliant,
-    Unknown,
-    NotApplicable,
-    Waived,
-}
-
-/// Rules of the gate that are no checks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the names are the gate's")]
-pub enum GateRule {
-    Ok,
-    Suspended,
-    Certificate,
-    SnapshotStale,
-    Check,
-}
-
 /// Emergency access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -276,22 +255,6 @@ pub enum BreakGlass {
     Refused,
     Countersigned,
     Reviewed,
-}
-
-/// Why emergency access was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reason {
-    /// A person's condition changed suddenly.
-    Emergency,
-    /// Somebody is taken to hospital.
-    Transport,
-    /// A disaster.
-    Disaster,
-    /// The equipment failed and cannot be put right in time.
-    Equipment,
-    /// Something else; the manager tells the city in the review.
-    Other,
 }
 
 /// What happened to a device's registration.
@@ -432,12 +395,33 @@ fn as_effect<S: Serializer>(effect: &Effect, to: S) -> Result<S::Ok, S::Error> {
     })
 }
 
-fn as_source<S: Serializer>(source: &Source, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(match source {
-        Source::Measured => "measured",
-        Source::Agent => "agent",
-        Source::Script => "script",
-        Source::Declared => "declared",
+fn as_source<S: Serializer>(source: &Option<Source>, to: S) -> Result<S::Ok, S::Error> {
+    match source {
+        Some(Source::Measured) => to.serialize_str("measured"),
+        Some(Source::Agent) => to.serialize_str("agent"),
+        Some(Source::Script) => to.serialize_str("script"),
+        Some(Source::Declared) => to.serialize_str("declared"),
+        None => to.serialize_none(),
+    }
+}
+
+fn as_state<S: Serializer>(state: &State, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(state.id())
+}
+
+fn as_rule<S: Serializer>(rule: &Option<Rule>, to: S) -> Result<S::Ok, S::Error> {
+    match rule {
+        Some(rule) => to.serialize_str(rule.id()),
+        None => to.serialize_none(),
+    }
+}
+
+fn as_reason<S: Serializer>(reason: &Reason, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(match reason {
+        Reason::Emergency => "emergency",
+        Reason::Handover => "handover",
+        Reason::Transfer => "transfer",
+        Reason::Disaster => "disaster",
     })
 }
 

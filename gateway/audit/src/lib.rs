@@ -28,8 +28,8 @@ pub use chain::Bend;
 pub use checkpoint::{Checkpoint, NotACheckpoint, SignedCheckpoint, spki_id};
 pub use digest::{Digest, Id};
 pub use event::{
-    BreakGlass, Content, Database, DeviceChange, Direction, Event, GateRule, Incident, Kind,
-    LogFault, PolicyChange, Reason, RegisterChange, State, Version,
+    BreakGlass, Content, Database, DeviceChange, Direction, Event, Incident, Kind, LogFault,
+    PolicyChange, RegisterChange, Version,
 };
 pub use log::{Log, LogError, Settings};
 pub use receipt::{Receipt, ReceiptError, TIMESTAMPING, receipt_message};

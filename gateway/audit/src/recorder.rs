@@ -2,6 +2,7 @@
 //! disk, critical ones not at all. It never stops what is being logged: who cannot wait is not made to.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -11,7 +12,9 @@ use gateway_policy::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use crate::event::LogFault;
-use crate::{Checkpoint, Digest, Event, Finding, Id, Log, LogError, Receipt, SignedCheckpoint};
+use crate::{
+    Checkpoint, Digest, Event, Finding, Id, Log, LogError, Receipt, Settings, SignedCheckpoint,
+};
 
 /// Entries that may wait for the thread.
 const QUEUE: usize = 4096;
@@ -212,35 +215,82 @@ impl AuditSink {
     }
 }
 
-/// Starts the thread that owns `log`. Dropping the last handle ends it.
+/// Starts the thread that opens the log in `dir` and owns it. While the disk refuses, opening is tried again and the status is
+/// `None`; what is recorded meanwhile waits. Dropping the last handle ends the thread.
 ///
 /// # Errors
 /// When the system gives no thread.
 pub fn start(
-    log: Log,
+    dir: PathBuf,
+    settings: Settings,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-) -> std::io::Result<(AuditSink, watch::Receiver<Status>)> {
+) -> std::io::Result<(AuditSink, watch::Receiver<Option<Status>>)> {
     let (commands, inbox) = sync_channel(QUEUE);
     let lost = Arc::new(AtomicU64::new(0));
-    let recorder = Recorder {
-        broken: log.after_fault().then(|| log.opened()),
-        log,
-        lost: Arc::clone(&lost),
-        lost_before: 0,
-        critical: 0,
-        unwritable: None,
-        clock: Arc::clone(&clock),
-    };
-    let (published, status) = watch::channel(recorder.status());
-    std::thread::Builder::new()
-        .name("audit".to_owned())
-        .spawn(move || recorder.run(&inbox, &published))?;
+    let (published, status) = watch::channel(None);
     let sink = AuditSink {
         commands,
-        lost,
-        clock,
+        lost: Arc::clone(&lost),
+        clock: Arc::clone(&clock),
     };
+    std::thread::Builder::new()
+        .name("audit".to_owned())
+        .spawn(move || {
+            let Some(log) = open_eventually(&dir, &settings, &clock, &published) else {
+                return;
+            };
+            let recorder = Recorder {
+                broken: log.after_fault().then(|| log.opened()),
+                log,
+                lost,
+                lost_before: 0,
+                critical: 0,
+                unwritable: None,
+                clock,
+            };
+            published.send_replace(Some(recorder.status()));
+            recorder.run(&inbox, &published);
+        })?;
     Ok((sink, status))
+}
+
+/// `None` when nobody is interested any more.
+fn open_eventually(
+    dir: &Path,
+    settings: &Settings,
+    clock: &Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    published: &watch::Sender<Option<Status>>,
+) -> Option<Log> {
+    let mut told = false;
+    loop {
+        match Log::open(dir, settings.clone(), clock()) {
+            Ok((log, report)) => {
+                for finding in report.iter().flat_map(|report| &report.findings) {
+                    tell(finding);
+                }
+                return Some(log);
+            }
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                tracing::error!(event = "audit-unwritable", error = %chain(&error), "the audit log cannot be opened; trying on");
+            }
+            Err(_) => {}
+        }
+        std::thread::sleep(RETRY);
+        if published.is_closed() {
+            return None;
+        }
+    }
+}
+
+fn tell(finding: &Finding) {
+    tracing::error!(
+        event = "audit-broken",
+        check = "LOG",
+        entry = finding.entry,
+        fault = finding.fault.id(),
+        line = finding.line,
+        "the audit log was changed; it is put aside and another begins"
+    );
 }
 
 struct Recorder {
@@ -254,7 +304,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn run(mut self, inbox: &Receiver<Command>, published: &watch::Sender<Status>) {
+    fn run(mut self, inbox: &Receiver<Command>, published: &watch::Sender<Option<Status>>) {
         // When something first waited for the disk.
         let mut since: Option<Instant> = None;
         loop {
@@ -304,7 +354,7 @@ impl Recorder {
             for (reply, number) in waiting {
                 let _ = reply.send(number.filter(|number| *number <= durable).ok_or(NotDurable));
             }
-            let status = self.status();
+            let status = Some(self.status());
             published.send_if_modified(|seen| {
                 let changed = *seen != status;
                 *seen = status;
@@ -403,6 +453,7 @@ impl Recorder {
     fn check(&mut self, at: Timestamp) -> Result<Vec<Finding>, LogError> {
         let found = self.log.check()?.findings;
         if !found.is_empty() {
+            found.iter().for_each(tell);
             self.broken = Some(at);
             self.log.set_aside(at)?;
             self.critical += 1;

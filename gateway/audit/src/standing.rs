@@ -4,27 +4,22 @@ use gateway_policy::{Check, Grade, Observation, Observed, Source, Timestamp};
 
 use crate::{Digest, Status};
 
-/// How old the city's last countersignature may be.
-const ACKNOWLEDGED: i64 = 24 * 3600;
-
 /// The evidence for LOG. `refused`: since when the city does not accept the checkpoints.
 ///
-/// Broken, or refused by the city (which then knows more than the disk says): the greater kind of failure. Not writable,
-/// or not countersigned for a day: the lesser.
+/// Broken, or refused by the city (which then knows more than the disk says): the greater kind of failure. Not writable: the
+/// lesser. Otherwise it dates from the city's last countersignature, before the first from the log's beginning.
 #[must_use]
 pub fn observe(status: &Status, refused: Option<Timestamp>, now: Timestamp) -> Observed {
     let fail = |grade, since| Observation::Fail {
         grade,
         since: Some(since),
     };
-    let acknowledged = status.acknowledged.unwrap_or(status.opened);
     let observation = match (status.broken, refused, status.unwritable) {
         (Some(since), _, _) | (None, Some(since), _) => fail(Grade::Major, since),
         (None, None, Some(since)) => fail(Grade::Minor, since),
-        (None, None, None) if acknowledged.age(now) > ACKNOWLEDGED => {
-            fail(Grade::Minor, acknowledged.plus(ACKNOWLEDGED))
-        }
-        (None, None, None) => Observation::Pass,
+        (None, None, None) => Observation::Dated {
+            since: status.acknowledged.unwrap_or(status.opened).min(now),
+        },
     };
     let (count, head) = status.written;
     Observed {
@@ -62,19 +57,16 @@ mod tests {
     }
 
     #[test]
-    fn a_day_without_the_citys_word_is_the_lesser_failure_counted_from_the_end_of_that_day() {
-        let day = 24 * 3600;
-        assert_eq!(seen(&status(), None, T.plus(day)), Observation::Pass);
-        let late = Observation::Fail {
-            grade: Grade::Minor,
-            since: Some(T.plus(day)),
-        };
-        assert_eq!(seen(&status(), None, T.plus(day + 1)), late);
+    fn a_log_dates_from_the_citys_last_word_and_before_that_from_its_own_beginning() {
+        let dated = |since| Observation::Dated { since };
+        assert_eq!(seen(&status(), None, T.plus(9)), dated(T));
         let heard = Status {
-            acknowledged: Some(T.plus(day)),
+            acknowledged: Some(T.plus(5)),
             ..status()
         };
-        assert_eq!(seen(&heard, None, T.plus(2 * day)), Observation::Pass);
+        assert_eq!(seen(&heard, None, T.plus(9)), dated(T.plus(5)));
+        // A city whose clock is ahead does not make the log younger than now.
+        assert_eq!(seen(&heard, None, T.plus(3)), dated(T.plus(3)));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use gateway_audit::{
-    Checkpoint, CityCopy, Digest, Event, Id, Log, Receipt, Settings, SignedCheckpoint, State,
-    Version, receipt_message, spki_id,
+    Checkpoint, CityCopy, Digest, Event, Id, Log, Receipt, Settings, SignedCheckpoint, Version,
+    receipt_message, spki_id,
 };
-use gateway_policy::{Check, Effect, Source, Subject, Timestamp};
+use gateway_policy::{Check, Effect, Source, State, Subject, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -153,8 +153,8 @@ fn verdict() -> Event {
         effect: Effect::Restrict,
         since: NOW,
         deadline: Some(NOW.plus(900)),
-        source: Source::Measured,
-        digest: Digest([7; 32]),
+        source: Some(Source::Measured),
+        digest: Some(Digest([7; 32])),
     }
 }
 
