@@ -35,6 +35,7 @@ mod ledger;
 mod ledger_time;
 mod policy;
 mod record;
+pub mod report;
 mod rule;
 mod snapshot;
 mod threshold;
@@ -51,7 +52,10 @@ pub use entry::{Entry, State};
 pub use evidence::{Certificate, Evidence, Standing};
 pub use gate::{Device, Gate, Permit, Refusal, UnknownDevices, Verdict};
 pub use ledger::{DeviceStanding, Ledger, LedgerError, Transition};
-pub use policy::{Downloads, Policy, StoreBounds, TEXT_SECONDS, Window};
+pub use policy::{
+    Downloads, POLICY_BYTES, Policy, PolicyContext, PolicyError, PolicyFault, StoreBounds,
+    TEXT_SECONDS, VersionFloor, Window,
+};
 pub use rule::{Effect, Finding, Rule};
 pub use snapshot::{BOX_CHECKS, DEVICE_CHECKS, DeviceEntry, FACILITY_CHECKS, Snapshot};
 pub use threshold::{Part, Thresholds, bounds, built_in};

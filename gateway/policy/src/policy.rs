@@ -1,9 +1,13 @@
 //! The thresholds and permissions in force: the built-in ones, or those of the city's signed policy.
 //! Does not verify signatures; the signed channel has done so before [`Policy::parse`] sees the bytes.
 
+mod document;
+
 use std::collections::BTreeMap;
 
 use crate::{Check, Thresholds, Timestamp, Waiver, built_in};
+
+pub use document::{POLICY_BYTES, PolicyContext, PolicyError, PolicyFault, VersionFloor};
 
 /// What is in force. One for all subjects of a box.
 #[derive(Clone, Debug, PartialEq, Eq)]
