@@ -9,8 +9,8 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway_policy::Timestamp;
 use gateway_release::{
-    Algorithm, AntivirusRelease, Cost, Days, OnlineKeys, Plan, PublicKey, ReleaseError, Repository,
-    Role, RolePlan, SecretKey,
+    Algorithm, AntivirusRelease, Canary, Cost, Days, OnlineKeys, Plan, PublicKey, ReleaseError,
+    Repository, Role, RolePlan, SecretKey,
 };
 use gateway_tuf::{Client, Duties, Limits, Medium, Store};
 use time::OffsetDateTime;
@@ -148,9 +148,12 @@ enum Add {
         /// 使ってよい期限(RFC 3339) / until when it may be used
         #[arg(long)]
         expires: String,
-        /// この定義だけが検出するカナリアの名前 / the name under which its canary is found
+        /// この定義だけに入っているカナリアのシグネチャー名 / the name of the signature that only this release has
         #[arg(long)]
-        canary: String,
+        canary_signature: String,
+        /// そのシグネチャーが検出する無害な文字列 / the harmless text that it finds
+        #[arg(long)]
+        canary_content: String,
     },
     /// ソフトウェア / a software release
     Release {
@@ -435,7 +438,8 @@ fn add(add: &Add, now: OffsetDateTime) -> Result<String, ReleaseError> {
             serial,
             built_at,
             expires,
-            canary,
+            canary_signature,
+            canary_content,
         } => {
             let repository = at.open()?;
             let release = AntivirusRelease {
@@ -443,7 +447,10 @@ fn add(add: &Add, now: OffsetDateTime) -> Result<String, ReleaseError> {
                 built_at: moment(built_at)?,
                 expires: moment(expires)?,
                 files: Vec::new(),
-                canary: canary.clone(),
+                canary: Canary {
+                    signature: canary_signature.clone(),
+                    content: canary_content.clone(),
+                },
             };
             repository.add_antivirus(folder, &release, now)?;
             repository

@@ -16,7 +16,7 @@ mod staging;
 
 pub use error::ReleaseError;
 pub use key::{Algorithm, Cost, Passphrase, PublicKey, SecretKey};
-pub use manifest::{AntivirusRelease, Listed, SoftwareRelease};
+pub use manifest::{AntivirusRelease, Canary, Listed, SoftwareRelease};
 pub use plan::{Days, Plan, RolePlan};
 pub use repository::{OnlineKeys, Repository};
 pub use roles::{DELEGATED, Role};

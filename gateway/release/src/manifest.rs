@@ -31,8 +31,17 @@ pub struct AntivirusRelease {
     pub expires: String,
     /// The database's files.
     pub files: Vec<Listed>,
-    /// The name under which clamd reports this release's canary, which proves that this and no other database is loaded.
-    pub canary: String,
+    /// Proves that this release, and no other, is loaded.
+    pub canary: Canary,
+}
+
+/// A harmless text and the signature, one of the release's own, that finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Canary {
+    /// The signature's name.
+    pub signature: String,
+    /// What it finds: 16 to 1024 printable ASCII characters.
+    pub content: String,
 }
 
 /// `releases/current.json`.

@@ -179,7 +179,7 @@ fn a_policy_or_a_database_that_is_not_newer_is_refused_before_anybody_signs() {
         built_at: "2026-11-22T00:00:00Z".to_owned(),
         expires: "2026-12-06T00:00:00Z".to_owned(),
         files: Vec::new(),
-        canary: "x".to_owned(),
+        canary: crate::town::canary(9),
     };
     let refused = town
         .repository

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gateway_policy::Timestamp;
 use gateway_release::{
-    Algorithm, AntivirusRelease, OnlineKeys, Plan, Repository, Role, RolePlan, SecretKey,
+    Algorithm, AntivirusRelease, Canary, OnlineKeys, Plan, Repository, Role, RolePlan, SecretKey,
 };
 use gateway_tuf::form::canonical;
 use gateway_tuf::{Client, Duties, Limits, Medium, Pace, Store, Transport};
@@ -96,7 +96,7 @@ impl Town {
             built_at: "2026-11-22T00:00:00Z".to_owned(),
             expires: "2026-12-06T00:00:00Z".to_owned(),
             files: Vec::new(),
-            canary: format!("Renraku.Canary.{serial}"),
+            canary: canary(serial),
         };
         self.repository
             .add_antivirus(&files, &release, at(now))
@@ -177,6 +177,13 @@ impl Town {
         timestamp["expires"] = json!(rfc3339(now + 3 * DAY));
         let forged = Self::forge(&timestamp, &[&self.keys[&Role::Timestamp][0]]);
         self.replace("timestamp.json", &forged);
+    }
+}
+
+pub(crate) fn canary(serial: u64) -> Canary {
+    Canary {
+        signature: format!("Renraku.Canary.{serial}"),
+        content: format!("a canary of release {serial}"),
     }
 }
 

@@ -9,7 +9,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gateway_release::{AntivirusRelease, ReleaseError};
+use gateway_release::{AntivirusRelease, Canary, ReleaseError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ struct Database {
     serial: u64,
     built_at: String,
     expires: String,
-    canary: String,
+    canary: Canary,
     files: Vec<Content>,
 }
 
