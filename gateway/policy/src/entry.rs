@@ -141,6 +141,9 @@ impl Entry {
     pub fn next(&self, now: Timestamp) -> Option<(Effect, Timestamp)> {
         if self.only_warns(now) {
             let ends = self.waived_until.max(self.warn_only_until)?;
+            if ends == Timestamp::NEVER {
+                return None;
+            }
             let then = self.deadlines.effect(ends);
             return (then > Effect::Warn).then_some((then, ends));
         }

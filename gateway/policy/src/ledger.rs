@@ -31,6 +31,8 @@ const NEVER_NEW: [Check; 5] = [
     Check::AvConf,
     Check::Boot,
 ];
+/// What only our own image can show. On another machine nothing is known of them, for as long as it is one.
+const OF_THE_IMAGE: [Check; 4] = [Check::Boot, Check::Upd, Check::Sbom, Check::UsbBox];
 /// The most devices a ledger remembers, those that were removed included.
 const DEVICES: usize = 1024;
 
@@ -82,6 +84,19 @@ pub struct Ledger {
     break_glass: BreakGlass,
     #[serde(skip)]
     policy: Arc<Policy>,
+    #[serde(skip)]
+    machine: Machine,
+}
+
+/// What the box runs on, as whoever set it up says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Machine {
+    /// Our image: what cannot be found out about it counts against it.
+    #[default]
+    Appliance,
+    /// A demonstration, a test, a developer's PC. What only the image can show stays unknown and warns; evidence that it
+    /// is bad still counts in full.
+    Other,
 }
 
 /// Why a written ledger was not taken over.
@@ -117,6 +132,7 @@ impl Ledger {
             introduced: BTreeMap::new(),
             break_glass: BreakGlass::default(),
             policy,
+            machine: Machine::default(),
         }
     }
 
@@ -166,6 +182,11 @@ impl Ledger {
         for device in self.devices.values_mut() {
             complete(&mut device.records, &DEVICE_CHECKS);
         }
+    }
+
+    /// Says what the box runs on; not kept, so that each run says it anew.
+    pub const fn runs_on(&mut self, machine: Machine) {
+        self.machine = machine;
     }
 
     /// Takes in one piece of evidence. `None`: nothing changed that anybody is told.
@@ -352,9 +373,13 @@ impl Ledger {
     pub fn entry(&self, subject: Subject, check: Check) -> Option<Entry> {
         let cell = self.cell(subject, check)?;
         let introduced = self.introduced.get(&check);
-        let entry = cell
+        let mut entry = cell
             .record
             .entry(introduced.map(|since| since.plus(NEW_CHECK_WARNS)));
+        let excused = self.machine == Machine::Other && OF_THE_IMAGE.contains(&check);
+        if excused && entry.failing_since.is_none() && entry.unknown_since.is_some() {
+            entry.warn_only_until = Some(Timestamp::NEVER);
+        }
         match subject {
             Subject::Device(id) => self.devices.get(&id).map(|device| device.caught_up(entry)),
             Subject::Box | Subject::Facility => Some(entry),

@@ -51,7 +51,7 @@ pub use deadline::{Deadlines, Ladder, Wait};
 pub use entry::{Entry, State};
 pub use evidence::{Certificate, Evidence, Standing};
 pub use gate::{Device, Gate, Permit, Refusal, UnknownDevices, Verdict};
-pub use ledger::{DeviceStanding, Ledger, LedgerError, Transition};
+pub use ledger::{DeviceStanding, Ledger, LedgerError, Machine, Transition};
 pub use policy::{
     Downloads, POLICY_BYTES, Policy, PolicyContext, PolicyError, PolicyFault, StoreBounds,
     TEXT_SECONDS, VersionFloor, Window,
