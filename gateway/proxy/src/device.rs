@@ -26,6 +26,10 @@ const CHAIN_BYTES: usize = 16 * 1024;
 /// expired, made by anybody, or come out of the session ticket of an earlier connection.
 pub type Identify = Arc<dyn Fn(&[CertificateDer<'static>]) -> Option<DeviceId> + Send + Sync>;
 
+/// Is told that a device has sent a request, and whether a person caused it (opened a page, sent something) as opposed to a
+/// page left open. Called for every request, on a data thread.
+pub type Seen = Arc<dyn Fn(DeviceId, bool) + Send + Sync>;
+
 /// How devices are told apart.
 #[derive(Clone)]
 pub struct DeviceTrust {
@@ -34,6 +38,8 @@ pub struct DeviceTrust {
     pub authorities: Vec<CertificateDer<'static>>,
     /// Recognises a device. A revoked one is to be recognised too, so that the gate can say so.
     pub identify: Identify,
+    /// Is told of every request of a recognised device.
+    pub seen: Seen,
 }
 
 impl DeviceTrust {
@@ -43,6 +49,7 @@ impl DeviceTrust {
         Self {
             authorities: Vec::new(),
             identify: Arc::new(|_| None),
+            seen: Arc::new(|_, _| ()),
         }
     }
 }

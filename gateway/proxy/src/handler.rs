@@ -15,7 +15,7 @@ use crate::{
     forward::{self, forward},
     headers,
     incoming::Incoming,
-    inspect::{self, Doubt, Expected},
+    inspect::{self, Expected, Terms},
     pac,
     pages::{self, Wants},
     record::{self, SupportCode},
@@ -59,6 +59,12 @@ async fn live(
     let now = (shared.clock)();
     let staff = shared.staff.identify(request.headers(), now);
     let asked = shared.routes.classify(route.target, &request);
+    if let Some(device) = connection.device {
+        (shared.seen)(
+            device,
+            headers::is_by_person(request.method(), request.headers()),
+        );
+    }
     let permit = shared.judge(&asked, connection.device)?;
     record::permitted(&permit, &asked);
 
@@ -100,7 +106,7 @@ async fn relay(
     request: Request<Incoming>,
 ) -> Result<Response<Reply>, Failure> {
     let expected = expected(&permit, connection, staff.as_ref(), &request);
-    let request = inspect::upload(connection, Doubt::of(&permit), request).await?;
+    let request = inspect::upload(connection, Terms::of(&permit), request).await?;
     let response = forward(permit, connection, route, site, request).await?;
     inspect::download(connection, expected, response).await
 }

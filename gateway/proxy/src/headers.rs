@@ -126,6 +126,15 @@ fn add_via(headers: &mut HeaderMap, received: Version) {
     }
 }
 
+/// Whether a person caused this request: opened a page or sent something. What a page left open asks for by itself is
+/// neither; a page that reloads itself cannot be told from a person (Fetch Metadata, Sec-Fetch-Mode).
+pub(crate) fn is_by_person(method: &Method, headers: &HeaderMap) -> bool {
+    !method.is_safe()
+        || headers
+            .get("sec-fetch-mode")
+            .is_some_and(|mode| mode.as_bytes() == b"navigate")
+}
+
 /// Whether this request has been here before.
 pub(crate) fn is_loop(headers: &HeaderMap) -> bool {
     headers.get_all(header::VIA).iter().any(|value| {

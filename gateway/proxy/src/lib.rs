@@ -54,7 +54,7 @@ use http::{HeaderMap, Method, Uri};
 use rustls::pki_types::CertificateDer;
 
 pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
-pub use device::{DeviceTrust, Identify};
+pub use device::{DeviceTrust, Identify, Seen};
 pub use error::StartError;
 pub use gateway_city::wire::Role;
 pub use inspect::{Inspection, InspectionLimits};
@@ -168,6 +168,7 @@ impl Proxy {
         let lan_tls = ArcSwap::new(lan.config()?);
         let (upstreams, dial_thread) = upstream::Upstreams::new(&config, identity)?;
         let workers = config.workers.get();
+        inspection.attach(Arc::clone(&snapshot), Arc::clone(&clock));
         let shared = Arc::new(worker::Shared {
             routes: route::Routes::new(&config)?,
             pac: pac::file(&config),
@@ -183,6 +184,7 @@ impl Proxy {
             slots: Arc::default(),
             nodes: device::NodeNames::new()?,
             identify: devices.identify,
+            seen: devices.seen,
             live: (0..workers).map(|_| Arc::default()).collect(),
             drain: drain::Drain::new(),
         });

@@ -11,7 +11,7 @@ use crate::{
     Inspection, LocalPages, StaffSessions, StartError,
     config::ProxyConfig,
     connection::{Door, Protocols},
-    device::{Identify, NodeNames},
+    device::{Identify, NodeNames, Seen},
     drain::{Drain, Phase},
     listener::{Listeners, Slots, accept},
     live::Live,
@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) slots: Arc<Slots>,
     pub(crate) nodes: NodeNames,
     pub(crate) identify: Identify,
+    pub(crate) seen: Seen,
     /// One for each worker.
     pub(crate) live: Box<[Arc<Live>]>,
     pub(crate) drain: Drain,

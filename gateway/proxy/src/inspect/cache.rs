@@ -57,6 +57,12 @@ impl Clean {
         Some(entry.kinds)
     }
 
+    /// The same of the database that was in use last, before this one; for when the scanner has just stopped answering.
+    pub(crate) fn before(&self, fingerprint: Fingerprint, database: u64) -> Option<Kinds> {
+        let last = database.checked_sub(1)?;
+        self.get(fingerprint, last)
+    }
+
     pub(crate) fn insert(&self, fingerprint: Fingerprint, database: u64, kinds: Kinds) {
         let used = self.clock.fetch_add(1, Ordering::Relaxed);
         let entry = Entry {

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, header, response::P
 use http_body::Body as _;
 
 use super::{
-    Cause, Direction, Doubt, Held, Inspector, Stopped, Why, files_are_refused,
+    Cause, Direction, Held, Inspector, Stopped, Terms, Why, files_are_refused,
     gather::gather,
     held::Whole,
     kind::{self, Kinds},
@@ -32,7 +32,7 @@ use crate::{
 
 /// What the request said that its response is judged by.
 pub(crate) struct Expected {
-    doubt: Doubt,
+    terms: Terms,
     /// What each event of an event stream is judged by.
     asked: Asked,
     /// Set where a file must not be passed at all.
@@ -75,7 +75,7 @@ impl Expected {
             })
         });
         Self {
-            doubt: Doubt::of(permit),
+            terms: Terms::of(permit),
             asked: Asked {
                 area: permit.area(),
                 writes: false,
@@ -156,7 +156,7 @@ pub(crate) async fn download(
         response,
         reading,
         named,
-        expected.doubt,
+        expected.terms,
         arrived.clone(),
     );
     let (head, whole) = match (arrived, &expected.more) {
@@ -188,7 +188,7 @@ async fn collect(
     response: Response<Reply>,
     reading: Reading,
     named: Kinds,
-    doubt: Doubt,
+    terms: Terms,
     arrived: Option<Arc<AtomicU64>>,
 ) -> Result<(Parts, Whole), Failure> {
     let (head, body) = response.into_parts();
@@ -198,7 +198,7 @@ async fn collect(
         Ok(why) => Failure::Content(Stopped::new(Direction::Download, why)),
         Err(error) => reply_failure(&error),
     })?;
-    let judged = inspector.judge(gathered, &reading, named, Direction::Download, doubt);
+    let judged = inspector.judge(gathered, &reading, named, Direction::Download, terms);
     let whole = judged.await.map_err(Failure::Content)?;
     Ok((head, whole))
 }

@@ -20,28 +20,10 @@ impl Kinds {
         Self(self.0 | other.0)
     }
 
-    pub(crate) const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    pub(crate) const fn bits(self) -> u16 {
-        self.0
-    }
-
-    pub(crate) const fn from_bits(bits: u16) -> Self {
-        Self(bits)
-    }
-
     pub(crate) fn iter(self) -> impl Iterator<Item = Kind> {
         Kind::ALL
             .into_iter()
             .filter(move |kind| self.0 & (1 << *kind as u16) != 0)
-    }
-}
-
-impl FromIterator<Kind> for Kinds {
-    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
-        kinds.into_iter().fold(Self::NONE, Self::with)
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gateway_policy::Permit;
 
 use super::{
-    Direction, Doubt, Inspector, Stopped, Storage, Whole, gather::Gathered, kind::Kinds,
+    Direction, Inspector, Stopped, Storage, Terms, Whole, gather::Gathered, kind::Kinds,
     reading::Reading, room::Room,
 };
 
@@ -24,7 +24,7 @@ impl Inspector {
         if message.is_empty() {
             return Ok(());
         }
-        let doubt = Doubt::of(&permit);
+        let terms = Terms::of(&permit);
         let gathered = Gathered {
             fingerprint: self.key.of(&message),
             whole: Whole {
@@ -34,7 +34,7 @@ impl Inspector {
                 _room: self.room(),
             },
         };
-        self.judge(gathered, &Reading::default(), Kinds::NONE, direction, doubt)
+        self.judge(gathered, &Reading::default(), Kinds::NONE, direction, terms)
             .await
             .map(drop)
     }

@@ -26,15 +26,19 @@ pub(crate) mod words;
 use std::{
     fmt,
     sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use gateway_antivirus::{Kind, Outcome, Scanner, SealedBody};
-use gateway_policy::{Area, Check, Effect, Permit, Refusal, Rule};
+use gateway_antivirus::{Kind, Outcome, Scanner, SealedBody, Unavailable};
+use gateway_policy::{
+    Area, Check, Effect, Permit, Policy, Refusal, Snapshot, Timestamp, Verdict,
+    content::{self, Body, BodyKind, ScanOutcome},
+};
 use tokio::sync::{Notify, watch};
 
 use crate::StartError;
@@ -54,10 +58,7 @@ pub(crate) use stopped::{Cause, Direction, Stopped, Why};
 pub(crate) use upload::upload;
 pub(crate) use waiting::{Owner, fetch as fetch_waiting, is_waiting_path};
 
-/// A body of text may be as large as this and pass while the scanner is in doubt (compliance §1.5): sent, and received.
-const TEXT_SENT: u64 = 64 * 1024;
-const TEXT_RECEIVED: u64 = 1024 * 1024;
-/// How long a scan may take while the scanner is in doubt anyway.
+/// How long a scan may take while the scanner is known not to answer.
 const BRIEF: Duration = Duration::from_secs(2);
 /// How often a silent scanner is asked whether it is back.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
@@ -100,6 +101,9 @@ impl Default for InspectionLimits {
     }
 }
 
+/// The time.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// Looks into every body. Cloned handles share everything.
 #[derive(Clone)]
 pub struct Inspection(Arc<Inspector>);
@@ -124,16 +128,10 @@ impl Inspection {
             trouble: Arc::default(),
             database: scanner.database_serial(),
             scanner,
-            permitted: AtomicU16::new(0),
+            evidence: OnceLock::new(),
+            silent: AtomicBool::new(false),
             limits,
         })))
-    }
-
-    /// Lets these kinds of files pass from now on, and no others, as the city's policy says. The scanner's own signatures
-    /// for kinds ([`gateway_antivirus::signatures`]) have to be made for the same policy.
-    pub fn permit(&self, kinds: &[Kind]) {
-        let kinds: Kinds = kinds.iter().copied().collect();
-        self.0.permitted.store(kinds.bits(), Ordering::Relaxed);
     }
 
     /// Told whenever the scanner did not answer, so that whoever watches over it need not wait for the next canary.
@@ -142,29 +140,28 @@ impl Inspection {
         Arc::clone(&self.0.trouble)
     }
 
+    /// From where the policy and the scanner's last proof are read.
+    pub(crate) fn attach(&self, snapshot: Arc<ArcSwap<Snapshot>>, clock: Clock) {
+        let _ = self.0.evidence.set((snapshot, clock));
+    }
+
     pub(crate) fn inspector(&self) -> &Arc<Inspector> {
         &self.0
     }
 }
 
-/// What the scanner's state allows for one request, while it does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doubt {
-    /// Nothing: without a verdict nothing passes.
-    None,
-    /// Short texts pass: the scanner has been failing for less than a quarter of an hour, or the public portal is asked for.
-    TextPasses,
+/// What a body was let through for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    area: Area,
+    verdict: Verdict,
 }
 
-impl Doubt {
-    pub(crate) fn of(permit: &Permit) -> Self {
-        let verdict = permit.verdict();
-        let failing = verdict.rule == Some(Rule::Check(Check::AvAlive));
-        match (permit.area(), verdict.effect) {
-            // Open to everybody whatever the verdict (第17条).
-            (Area::Public, _) => Self::TextPasses,
-            (_, Effect::Restrict) if failing => Self::TextPasses,
-            _ => Self::None,
+impl Terms {
+    pub(crate) const fn of(permit: &Permit) -> Self {
+        Self {
+            area: permit.area(),
+            verdict: permit.verdict(),
         }
     }
 }
@@ -186,8 +183,9 @@ pub(crate) struct Inspector {
     scanner: Scanner,
     database: watch::Receiver<u64>,
     limits: InspectionLimits,
-    /// [`Kinds`] that pass although Article 25 would stop them.
-    permitted: AtomicU16,
+    evidence: OnceLock<(Arc<ArcSwap<Snapshot>>, Clock)>,
+    /// The scanner did not answer when it was last asked.
+    silent: AtomicBool,
     key: Key,
     clean: Clean,
     rooms: Rooms,
@@ -223,67 +221,158 @@ impl Inspector {
         reading: &Reading,
         named: Kinds,
         direction: Direction,
-        doubt: Doubt,
+        terms: Terms,
     ) -> Result<Whole, Stopped> {
         let Gathered { whole, fingerprint } = gathered;
         let database = *self.database.borrow();
         if let Some(kinds) = self.clean.get(fingerprint, database) {
-            return self.decide(kinds.and(named), direction).map(|()| whole);
+            let kinds = kinds.and(named);
+            if kinds != Kinds::NONE {
+                self.decide(kinds, &whole, direction, terms)?;
+            }
+            return Ok(whole);
         }
         if whole.length == 0 {
             return Ok(whole);
         }
         // Boxed: what is seldom must not make every request's future larger.
-        Box::pin(self.examine(whole, fingerprint, reading, named, direction, doubt)).await
+        let examining = self.examine(whole, fingerprint, reading, direction, terms);
+        let (whole, kinds) = Box::pin(examining).await?;
+        self.decide(kinds.and(named), &whole, direction, terms)?;
+        Ok(whole)
     }
 
-    fn decide(&self, kinds: Kinds, direction: Direction) -> Result<(), Stopped> {
-        let permitted = Kinds::from_bits(self.permitted.load(Ordering::Relaxed));
-        match kinds.without(permitted).iter().next() {
-            None => Ok(()),
-            Some(kind) => Err(Stopped::new(direction, Why::Forbidden(kind))),
+    /// Asks the city's policy about what a clean body turned out to be (第25条).
+    fn decide(
+        &self,
+        kinds: Kinds,
+        whole: &Whole,
+        direction: Direction,
+        terms: Terms,
+    ) -> Result<(), Stopped> {
+        if kinds == Kinds::NONE {
+            return Ok(());
+        }
+        let (policy, now) = self.policy();
+        let digest = if policy.downloads.listed.is_empty() {
+            [0; 32]
+        } else {
+            sha256(whole)
+        };
+        for kind in kinds.iter() {
+            let body = Body {
+                direction: direction.in_policy(),
+                kind: body_kind(kind),
+                bytes: whole.length,
+                digest: &digest,
+                known_clean: true,
+                scanner_proof: None,
+            };
+            content::judge(
+                &body,
+                ScanOutcome::Clean,
+                &terms.verdict,
+                &policy.downloads,
+                now,
+            )
+            .map_err(|_| Stopped::new(direction, Why::Forbidden(kind)))?;
+        }
+        Ok(())
+    }
+
+    /// Asks the policy whether a body may pass although the scanner does not answer.
+    fn passes_unscanned(
+        &self,
+        whole: &Whole,
+        text: bool,
+        known_clean: bool,
+        direction: Direction,
+        terms: Terms,
+    ) -> bool {
+        let (policy, now) = self.policy();
+        let body = Body {
+            direction: direction.in_policy(),
+            kind: if text {
+                BodyKind::Text
+            } else {
+                BodyKind::Other
+            },
+            bytes: whole.length,
+            digest: &[0; 32],
+            known_clean,
+            scanner_proof: self.scanner_proof(),
+        };
+        let judged = content::judge(
+            &body,
+            ScanOutcome::Unavailable,
+            &terms.verdict,
+            &policy.downloads,
+            now,
+        );
+        // The public portal is open to everybody whatever the verdict (第17条): its pages pass beyond the window too.
+        let public = terms.area == Area::Public
+            && direction == Direction::Download
+            && text
+            && whole.length <= content::TEXT_DOWNLOAD_BYTES;
+        judged.is_ok() || public
+    }
+
+    fn policy(&self) -> (Arc<Policy>, Timestamp) {
+        match self.evidence.get() {
+            Some((snapshot, clock)) => (Arc::clone(snapshot.load().policy()), clock()),
+            None => (Arc::new(Policy::built_in()), Timestamp(0)),
         }
     }
 
-    /// Judges a body that is not known.
+    /// When the scanner last caught its canary.
+    fn scanner_proof(&self) -> Option<Timestamp> {
+        let (snapshot, _) = self.evidence.get()?;
+        snapshot.load().own(Check::AvAlive)?.proof()
+    }
+
+    /// Judges a body that is not known: clean, and of these kinds.
     async fn examine(
         &self,
         whole: Whole,
         fingerprint: Fingerprint,
         reading: &Reading,
-        named: Kinds,
         direction: Direction,
-        doubt: Doubt,
-    ) -> Result<Whole, Stopped> {
+        terms: Terms,
+    ) -> Result<(Whole, Kinds), Stopped> {
         let stop = |why: Why| Stopped::new(direction, why);
         let began = Instant::now();
         let database = *self.database.borrow();
-        let lost = |_| stop(Why::NoRoom);
-        let start = whole.start(kind::ENOUGH).map_err(lost)?;
+        let start = whole.start(kind::ENOUGH).map_err(|_| stop(Why::NoRoom))?;
         let mut kinds = Kinds::from(kind::of_content(&start));
         let mut room = self.room();
         let inside = if views::is_worth_opening(reading, &start) {
             room.hold(whole.length * 2)
                 .await
                 .map_err(|_| stop(Why::NoRoom))?;
-            self.open(&whole, reading).await.map_err(|why| stop(why))?
+            self.open(&whole, reading).await.map_err(stop)?
         } else {
             Inside::default()
         };
         let whole = seal(whole).map_err(|_| stop(Why::NoRoom))?;
-        let text = doubt == Doubt::TextPasses
-            && inside.views.is_empty()
-            && reading.is_plain()
-            && is_short_text(&whole, direction);
-        if let Storage::Sealed(sealed) = &whole.storage {
-            match self.scan(sealed, text).await {
-                Outcome::Clean => {}
-                Outcome::Unavailable(_) if text => {
-                    tracing::info!(target: "renraku::content", outcome = "text-passes", ?direction, bytes = whole.length, check = "AV-ALIVE", "a text passed while the scanner does not answer");
-                    return self.decide(kinds.and(named), direction).map(|()| whole);
+        let Storage::Sealed(sealed) = &whole.storage else {
+            return Err(stop(Why::NoRoom));
+        };
+        match self.scan(sealed).await {
+            Outcome::Clean => {}
+            Outcome::Forbidden(kind) => kinds = kinds.with(kind),
+            Outcome::Unavailable(why) => {
+                let text = inside.views.is_empty()
+                    && reading.is_plain()
+                    && kinds == Kinds::NONE
+                    && is_text(&whole);
+                let known = self.clean.before(fingerprint, database);
+                if !self.passes_unscanned(&whole, text, known.is_some(), direction, terms) {
+                    return Err(stop(why.into()));
                 }
-                other => return Err(stopped(other, direction)),
+                tracing::info!(target: "renraku::content", outcome = "unscanned", ?direction, bytes = whole.length, text, known = known.is_some(), check = "AV-ALIVE", article = 27, "a body passed while the scanner does not answer");
+                return Ok((whole, kinds.and(known.unwrap_or_default())));
             }
+            other => return Err(stopped(other, direction)),
         }
         kinds = kinds.and(inside.kinds);
         for view in &inside.views {
@@ -298,7 +387,7 @@ impl Inspector {
             inside = inside.views.len(),
             micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         );
-        self.decide(kinds.and(named), direction).map(|()| whole)
+        Ok((whole, kinds))
     }
 
     async fn open(&self, whole: &Whole, reading: &Reading) -> Result<Inside, Why> {
@@ -328,11 +417,12 @@ impl Inspector {
         }
         let sealed =
             SealedBody::from_bytes(view).map_err(|_| Stopped::new(direction, Why::NoRoom))?;
-        match self.scan(&sealed, false).await {
+        let mut kinds = Kinds::from(kind::of_content(view));
+        match self.scan(&sealed).await {
             Outcome::Clean => {}
+            Outcome::Forbidden(kind) => kinds = kinds.with(kind),
             other => return Err(stopped(other, direction)),
         }
-        let kinds = Kinds::from(kind::of_content(view));
         // A view in JSON of its own is opened where it is found; as a body it would be opened anew.
         if !views::is_worth_opening(&Reading::default(), view) {
             self.clean.insert(fingerprint, database, kinds);
@@ -340,24 +430,36 @@ impl Inspector {
         Ok(kinds)
     }
 
-    /// Asks the scanner; if it does not answer, waits for it and asks once more. In doubt only briefly.
-    async fn scan(&self, body: &SealedBody, in_doubt: bool) -> Outcome {
-        if in_doubt {
-            let scan = tokio::time::timeout(BRIEF, self.scanner.scan(body)).await;
-            return scan.unwrap_or(Outcome::Unavailable(
-                gateway_antivirus::Unavailable::TimedOut,
-            ));
-        }
-        let first = self.scanner.scan(body).await;
-        if !matches!(first, Outcome::Unavailable(_)) {
+    /// Asks the scanner; if it does not answer, waits for it and asks once more. While it is known not to answer, whoever
+    /// comes next waits only briefly: they would all wait in vain.
+    async fn scan(&self, body: &SealedBody) -> Outcome {
+        let was_silent = self.silent.load(Ordering::Relaxed);
+        let scan = self.scanner.scan(body);
+        let first = if was_silent {
+            let scan = tokio::time::timeout(BRIEF, scan).await;
+            scan.unwrap_or(Outcome::Unavailable(Unavailable::TimedOut))
+        } else {
+            scan.await
+        };
+        let Outcome::Unavailable(_) = first else {
+            self.silent.store(false, Ordering::Relaxed);
             return first;
-        }
+        };
         self.trouble.notify_one();
-        let back = tokio::time::timeout(self.limits.scanner_wait, self.until_it_answers());
-        match back.await {
+        let wait = if was_silent {
+            BRIEF
+        } else {
+            self.limits.scanner_wait
+        };
+        let back =
+            tokio::time::timeout(wait.min(self.limits.scanner_wait), self.until_it_answers());
+        let second = match back.await {
             Ok(()) => self.scanner.scan(body).await,
             Err(_) => first,
-        }
+        };
+        let silent = matches!(second, Outcome::Unavailable(_));
+        self.silent.store(silent, Ordering::Relaxed);
+        second
     }
 
     async fn until_it_answers(&self) {
@@ -402,16 +504,41 @@ fn seal(whole: Whole) -> Result<Whole, gateway_antivirus::BodyError> {
     })
 }
 
-/// UTF-8 without control characters, and short.
-fn is_short_text(whole: &Whole, direction: Direction) -> bool {
-    let limit = match direction {
-        Direction::Upload => TEXT_SENT,
-        Direction::Download => TEXT_RECEIVED,
-    };
-    whole.length <= limit
+/// Documents that may be written in letters alone.
+const DOCUMENTS: [&[u8]; 3] = [b"%PDF-", b"{\\rtf", b"%!PS"];
+
+/// UTF-8 without control characters, and not longer than the longest that may pass for it.
+fn is_text(whole: &Whole) -> bool {
+    whole.length <= content::TEXT_DOWNLOAD_BYTES
         && whole.contiguous().is_ok_and(|body| {
             let control =
                 |byte: &u8| *byte < b' ' && !b"\t\n\r\x0c".contains(byte) || *byte == 0x7f;
-            !body.iter().any(control) && std::str::from_utf8(&body).is_ok()
+            let document = DOCUMENTS.iter().any(|magic| body.starts_with(magic));
+            !document && !body.iter().any(control) && std::str::from_utf8(&body).is_ok()
         })
+}
+
+/// By which the city lists single files that pass.
+fn sha256(whole: &Whole) -> [u8; 32] {
+    let mut digest = [0; 32];
+    if let Ok(body) = whole.contiguous() {
+        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);
+        digest.copy_from_slice(sum.as_ref());
+    }
+    digest
+}
+
+/// The city's policy knows fewer kinds than the scanner.
+const fn body_kind(kind: Kind) -> BodyKind {
+    match kind {
+        Kind::WindowsProgram
+        | Kind::LinuxProgram
+        | Kind::MacProgram
+        | Kind::Java
+        | Kind::Android
+        | Kind::Shortcut
+        | Kind::Installer => BodyKind::Executable,
+        Kind::Script => BodyKind::Script,
+        Kind::Macro => BodyKind::Macro,
+    }
 }

@@ -12,6 +12,16 @@ pub(crate) enum Direction {
     Download,
 }
 
+impl Direction {
+    /// The same in the policy's words.
+    pub(crate) const fn in_policy(self) -> gateway_policy::content::Direction {
+        match self {
+            Self::Upload => gateway_policy::content::Direction::Upload,
+            Self::Download => gateway_policy::content::Direction::Download,
+        }
+    }
+}
+
 /// What was the matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, header};
 use http_body::Body as _;
 
 use super::{
-    Cause, Direction, Doubt, Held, Stopped, Why,
+    Cause, Direction, Held, Stopped, Terms, Why,
     gather::gather,
     kind::{self, Kinds},
     reading::{self, Reading},
@@ -23,7 +23,7 @@ use crate::{
 /// Prepares a request for the site and inspects what it carries.
 pub(crate) async fn upload(
     connection: &Connection,
-    doubt: Doubt,
+    terms: Terms,
     mut request: Request<Incoming>,
 ) -> Result<Request<Incoming>, Failure> {
     let headers = request.headers_mut();
@@ -37,12 +37,12 @@ pub(crate) async fn upload(
         return Ok(request);
     }
     // Boxed: most requests have no body.
-    Box::pin(inspected(connection, doubt, request)).await
+    Box::pin(inspected(connection, terms, request)).await
 }
 
 async fn inspected(
     connection: &Connection,
-    doubt: Doubt,
+    terms: Terms,
     request: Request<Incoming>,
 ) -> Result<Request<Incoming>, Failure> {
     let stop = |why: Why| Failure::Content(Stopped::new(Direction::Upload, why));
@@ -71,7 +71,7 @@ async fn inspected(
         Err(error) => upload_failure(progress.failure().unwrap_or(error)),
     })?;
     let whole = inspector
-        .judge(gathered, &reading, named, Direction::Upload, doubt)
+        .judge(gathered, &reading, named, Direction::Upload, terms)
         .await
         .map_err(Failure::Content)?;
     let held = Held::new(Arc::new(whole));

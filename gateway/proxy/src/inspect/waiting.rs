@@ -65,11 +65,13 @@ pub(crate) struct Downloads {
     kept: Duration,
 }
 
+type Done = Result<(Parts, Arc<Whole>), Failure>;
+
 struct Entry {
     owner: Owner,
     arrived: Arc<AtomicU64>,
     total: Option<u64>,
-    done: OnceLock<(Instant, Result<(Parts, Arc<Whole>), Failure>)>,
+    done: OnceLock<(Instant, Done)>,
 }
 
 /// How a wait ended.

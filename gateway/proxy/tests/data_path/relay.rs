@@ -1,11 +1,8 @@
 //! What is relayed arrives unchanged, in every combination of protocols, as a stream.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -15,7 +12,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
 use crate::{
-    client::{Client, full, read},
+    client::{Client, full},
     origin::{Origin, Speaks},
     stand::{CITY, CONSOLE, Setup, Stand},
 };
