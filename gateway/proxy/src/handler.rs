@@ -65,6 +65,9 @@ async fn live(
             headers::is_by_person(request.method(), request.headers()),
         );
     }
+    if let Some(device) = connection.device {
+        (shared.seen)(device, headers::is_by_person(request.method(), request.headers()));
+    }
     let permit = shared.judge(&asked, connection.device)?;
     record::permitted(&permit, &asked);
 
