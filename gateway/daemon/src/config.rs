@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) antivirus: Antivirus,
     /// The facility's PCs and tablets.
     pub(crate) devices: Devices,
+    /// The city's signed releases, policy and antivirus databases.
+    pub(crate) signed_channel: crate::signed_channel::Table,
     /// Bounds of the store of recent notes.
     pub(crate) store: Store,
     /// Bounds of the data path.
@@ -244,6 +246,7 @@ impl Config {
         }
         let antivirus = document.table("antivirus");
         let devices = document.table("devices");
+        let signed_channel = document.table("signed_channel");
         let store = document.table("store");
         let limits = document.table("limits");
         let support = document.table("support");
@@ -254,10 +257,21 @@ impl Config {
             antivirus.as_ref(),
             limits.as_ref(),
         );
+        check_signed_channel(&mut document, signed_channel.as_ref());
         check_names(&mut document, lan.as_ref(), &sites);
         let faults = document.finish();
         match (
-            state_dir, listen, tpm, city, lan, antivirus, devices, store, limits, support,
+            state_dir,
+            listen,
+            tpm,
+            city,
+            lan,
+            antivirus,
+            devices,
+            signed_channel,
+            store,
+            limits,
+            support,
         ) {
             (
                 Some(state_dir),
@@ -267,6 +281,7 @@ impl Config {
                 Some(lan),
                 Some(antivirus),
                 Some(devices),
+                Some(signed_channel),
                 Some(store),
                 Some(limits),
                 Some(support),
@@ -279,6 +294,7 @@ impl Config {
                 sites,
                 antivirus,
                 devices,
+                signed_channel,
                 store,
                 limits,
                 support,
@@ -423,6 +439,19 @@ fn check(
     }
     if limits.is_some_and(|limits| limits.connections == 0 || limits.connections_per_client == 0) {
         document.note("limits.connections", "must not be zero");
+    }
+}
+
+/// An hour is usual; a minute is for trials, and a day is as long as the shortest signature may be valid.
+fn check_signed_channel(
+    document: &mut faults::Document<'_>,
+    table: Option<&crate::signed_channel::Table>,
+) {
+    if table.is_some_and(|table| !(60..=86_400).contains(&table.interval_seconds)) {
+        document.note(
+            "signed_channel.interval_seconds",
+            "must be between 60 and 86400",
+        );
     }
 }
 

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_city::backoff::system_random;
-use gateway_city::feed::{FeedSettings, FeedState, Follower, Why};
+use gateway_city::feed::{
+    FeedEvent, FeedSettings, FeedSink, FeedState, Follower, SinkError, Why,
+};
+use gateway_city::wire;
 use gateway_console::Console;
 use gateway_notes::Store;
 use gateway_proxy::StaffSessions;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::certificates::{Certificates, chain};
 use crate::posture::{self, Posture};
@@ -38,6 +41,8 @@ pub(crate) struct Feed {
     pub(crate) posture: Arc<Posture>,
     /// Sessions on the box's own pages, ended likewise.
     pub(crate) console: Arc<Console>,
+    /// Told when the city hints that something new is signed.
+    pub(crate) hints: Arc<Notify>,
     /// Where the feed stands, for the pages.
     pub(crate) state: watch::Sender<FeedState>,
 }
@@ -75,12 +80,15 @@ impl Feed {
         let (config, configs) = watch::channel(first);
         let console = Arc::clone(&self.console);
         let forget = Forget(Box::new(move |user| console.forget(user)));
-        let sink = FeedIntoStore::new(
-            store.clone(),
-            Arc::clone(&self.staff),
-            Arc::clone(&self.posture),
-            forget,
-        );
+        let sink = Hinting {
+            hints: Arc::clone(&self.hints),
+            sink: FeedIntoStore::new(
+                store.clone(),
+                Arc::clone(&self.staff),
+                Arc::clone(&self.posture),
+                forget,
+            ),
+        };
         let settings = FeedSettings {
             longest_delay: FEED_BACKOFF,
             probe: PROBE,
@@ -139,6 +147,30 @@ impl Feed {
             }
             FeedState::Connecting | FeedState::CatchingUp => {}
         }
+    }
+}
+
+/// Passes hints on to the signed channel, and everything to the store.
+struct Hinting {
+    hints: Arc<Notify>,
+    sink: FeedIntoStore,
+}
+
+impl FeedSink for Hinting {
+    async fn apply(&self, event: FeedEvent) -> Result<(), SinkError> {
+        if matches!(event.event, wire::Event::Hint(_)) {
+            // What is hinted at does not matter: everything is looked at together.
+            self.hints.notify_one();
+        }
+        self.sink.apply(event).await
+    }
+
+    async fn resume_from(&self) -> Result<Option<String>, SinkError> {
+        self.sink.resume_from().await
+    }
+
+    async fn start_again(&self) -> Result<(), SinkError> {
+        self.sink.start_again().await
     }
 }
 

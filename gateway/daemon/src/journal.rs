@@ -34,6 +34,9 @@ pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
     ("store-rebuilt", "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6"),
     ("antivirus", "d0e1f2a3b4c54d6e8f7a9b0c1d2e3f4a"),
     ("posture", "6b7c8d9eaf0b41c2d3e4f5a6b7c8d9e0"),
+    ("signed-channel", "58d1a7c2e94f4b0e8c3d6f1a2b7e9054"),
+    ("signed-channel-refused", "e2b64f0d17c84a5fb9d2c6e8a1357f90"),
+    ("signed-channel-away", "0f9c3e7ab5d2461887e4d1c2f6a3b958"),
 ];
 
 /// The `MESSAGE_ID` of an event kind.

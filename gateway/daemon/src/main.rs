@@ -12,6 +12,7 @@ mod pages;
 mod posture;
 mod process;
 mod setup_certificate;
+mod signed_channel;
 mod sockets;
 mod startup;
 mod steps;

@@ -32,7 +32,7 @@ use crate::late_vault::LateVault;
 use crate::pages::Pages;
 use crate::posture::{self, Posture};
 use crate::stored_notes::StoredNotes;
-use crate::{measure, setup_certificate, sockets, steps};
+use crate::{measure, setup_certificate, signed_channel, sockets, steps};
 
 /// How long readiness waits for the TPM; without it the box comes up with its pages and the portal only.
 const TPM_PATIENCE: Duration = Duration::from_secs(10);
@@ -179,12 +179,23 @@ async fn start(
     let _ = console.set(Arc::clone(&made));
 
     tasks.spawn(measure::key(Arc::clone(&certificates), Arc::clone(&vault)));
+    let hints = Arc::new(tokio::sync::Notify::new());
+    let _taken = signed_channel::start(
+        &config,
+        certificates.city_tls(),
+        Arc::clone(&posture),
+        Arc::clone(&provisioner),
+        Arc::clone(&hints),
+        tasks,
+    )
+    .await;
     let follow = Feed {
         certificates: Arc::clone(&certificates),
         notes: Arc::clone(&notes),
         staff,
         posture,
         console: made,
+        hints,
         state: feed_state,
     };
     tasks.spawn(follow.run(config.city.gateway_api));
