@@ -11,6 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
+use gateway_policy::{Policy, PolicyContext, PolicyError, Timestamp, VersionFloor};
 use gateway_tuf::check_target_name;
 use gateway_tuf::form::{ANTIVIRUS_TARGET, POLICY_TARGET, RELEASE_TARGET, signatures};
 use serde_json::{Map, Value, json};
@@ -213,10 +214,11 @@ impl Repository {
     /// # Errors
     /// When it is not a policy that a box takes, or not newer than the published one.
     pub fn add_policy(&self, policy: &[u8], now: OffsetDateTime) -> Result<(), ReleaseError> {
-        let version = policy_version(policy)?;
+        let version = policy_version(policy, now)?;
         let mut draft = self.draft(Role::Policy, now, Days::of(Role::Policy))?;
         if let Some(before) = self.target_content(&draft, POLICY_TARGET)
-            && let Ok(before) = policy_version(&before)
+            && let Ok(before) = serde_json::from_slice::<Value>(&before)
+            && let Some(before) = before["version"].as_u64()
             && version <= before
         {
             return Err(ReleaseError::NotNewer {
@@ -779,14 +781,25 @@ fn keep_only(draft: &mut Signed, role: Role, kept: Option<&str>) {
     }
 }
 
-/// The version of a policy that a box would take.
-fn policy_version(bytes: &[u8]) -> Result<u64, ReleaseError> {
-    let wrong = |what: &str| ReleaseError::Policy(what.to_owned());
-    let policy: Value = serde_json::from_slice(bytes).map_err(|_| wrong("JSON"))?;
-    policy["version"]
-        .as_u64()
-        .filter(|version| *version > 0)
-        .ok_or_else(|| wrong("version"))
+/// The version of a policy, when a box of the first facility it names would take it. One that comes into force later is read
+/// as of then.
+fn policy_version(bytes: &[u8], now: OffsetDateTime) -> Result<u64, ReleaseError> {
+    let stated: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let begins = stated["not_before"].as_i64().unwrap_or(i64::MIN);
+    let context = PolicyContext {
+        now: Timestamp(now.unix_timestamp().max(begins)),
+        floor: VersionFloor::default(),
+        facility: stated["facilities"][0].as_str().unwrap_or_default(),
+    };
+    match Policy::parse(bytes, &context) {
+        Ok(policy) => Ok(policy.version),
+        Err(PolicyError::Faulty(faults)) => {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            Err(ReleaseError::Policy(faults.join("; ")))
+        }
+        Err(PolicyError::Malformed(source)) => Err(ReleaseError::Policy(source.to_string())),
+        Err(other) => Err(ReleaseError::Policy(other.to_string())),
+    }
 }
 
 /// Writes a file so that it is there whole or not at all.

@@ -238,3 +238,19 @@ fn a_repository_is_not_made_over_another() {
     let refused = Repository::init(town.repository.directory(), &plan, at(NOON));
     assert!(matches!(refused, Err(ReleaseError::Exists(_))));
 }
+
+#[test]
+fn a_policy_that_a_box_would_refuse_is_refused_before_anybody_signs() {
+    let town = Town::new();
+    let mut faulty: serde_json::Value = serde_json::from_slice(&policy(1)).unwrap();
+    faulty["set"] = serde_json::json!([{ "check": "NO-SUCH", "parameter": "x", "value": 1 }]);
+    for document in [
+        serde_json::to_vec(&faulty).unwrap(),
+        b"{}".to_vec(),
+        b"not json".to_vec(),
+    ] {
+        let refused = town.repository.add_policy(&document, at(NOON)).unwrap_err();
+        assert!(matches!(refused, ReleaseError::Policy(_)), "{refused}");
+    }
+    assert!(town.repository.staged(Role::Policy).unwrap().is_none());
+}

@@ -227,9 +227,9 @@ pub(crate) fn limits() -> Limits {
 pub(crate) fn policy(version: u64) -> Vec<u8> {
     serde_json::to_vec(&json!({
         "version": version,
-        "not_before": "2026-01-01T00:00:00Z",
-        "expires": "2027-12-31T00:00:00Z",
-        "set": [],
+        "not_before": NOON - DAY,
+        "expires": NOON + 300 * DAY,
+        "facilities": ["*"],
     }))
     .unwrap()
 }
