@@ -9,10 +9,11 @@ use test_harness::binaries;
 use crate::steps::Run;
 
 /// One target for each parser we own; the names are those of `tests/fuzz/fuzz_targets`.
-const TARGETS: [&str; 9] = [
+const TARGETS: [&str; 10] = [
     "framing",
     "websocket",
     "events",
+    "multipart",
     "event_stream",
     "problem",
     "staff_field",
