@@ -8,8 +8,8 @@ use gateway_console::{
 };
 use gateway_notes::{Attachment, Change, Event, Limits, Personal, Role, Store, StoreKey};
 use gateway_policy::{
-    BOX_CHECKS, Certificate as Held, Check, Evidence, FACILITY_CHECKS, Gate, Grade, Ledger,
-    Observation, Observed, Snapshot, Source, Standing, Subject, Timestamp,
+    BOX_CHECKS, Certificate as Held, Check, DeviceId, Evidence, FACILITY_CHECKS, Gate, Grade,
+    Ledger, Observation, Observed, Snapshot, Source, Standing, Subject, Timestamp,
 };
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 
@@ -358,6 +358,11 @@ impl Request {
         self
     }
 
+    pub(crate) fn device(mut self, device: DeviceId) -> Self {
+        self.0.device = Some(device);
+        self
+    }
+
     pub(crate) async fn ask(self, console: &Console) -> Page {
         Page(console.respond(self.0).await)
     }
@@ -412,15 +417,25 @@ impl Page {
 }
 
 /// Goes the whole way from the notebook; the cookie as the browser sends it back.
-pub(crate) async fn signed_in(console: &Console, user: &str, role: Role) -> String {
+pub(crate) async fn signed_in(
+    console: &Console,
+    user: &str,
+    role: Role,
+    device: impl Into<Option<DeviceId>>,
+) -> String {
+    let device = device.into();
+    let from = |mut request: Request| {
+        request.0.device = device;
+        request
+    };
     let notebook = get(NOTEBOOK, "/.well-known/renraku-gateway/notes").staff(user, role);
-    let handed = notebook.ask(console).await;
+    let handed = from(notebook).ask(console).await;
     assert_eq!(handed.status(), StatusCode::SEE_OTHER);
     let location = handed.header(header::LOCATION).to_owned();
     let target = location
         .strip_prefix("https://box.takahagi.localhost:8443")
         .unwrap();
-    let opened = get(BOX, target).ask(console).await;
+    let opened = from(get(BOX, target)).ask(console).await;
     assert_eq!(
         (opened.status(), opened.header(header::LOCATION)),
         (StatusCode::SEE_OTHER, "/notes")

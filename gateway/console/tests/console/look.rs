@@ -132,7 +132,7 @@ async fn the_pages_of_a_working_box_are_usable() {
 #[tokio::test]
 async fn the_pages_of_trouble_are_usable() {
     let (console, desk, _directory) = console_with_notes().await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     look(
         "persons",
         &get(BOX, "/notes").cookie(&cookie).ask(&console).await,

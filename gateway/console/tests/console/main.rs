@@ -5,12 +5,16 @@
     reason = "a test ends at the first surprise"
 )]
 
+/// Articles, devices, registers, report and break-glass: who may do what.
+mod compliance;
 /// The desk, and a browser of sorts.
 mod desk;
 /// Home page: one light, one sentence, one next action.
 mod home;
 /// Renders every page to a file, to be looked at, and holds each to what makes it usable.
 mod look;
+/// The parts of a box with pages of their own.
+mod parts;
 /// The way in from the notebook, and what each reader sees.
 mod reader;
 /// Requests that are none of ours.

@@ -11,7 +11,7 @@ const DOOR: &str = "/.well-known/renraku-gateway/notes";
 #[tokio::test]
 async fn a_person_signed_in_at_the_notebook_comes_to_read_without_typing_anything() {
     let (console, _desk, _directory) = console_with_notes().await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     let page = get(BOX, "/notes").cookie(&cookie).ask(&console).await;
     assert_eq!(page.status(), StatusCode::OK);
     page.shows("山田 ハナ さん")
@@ -156,8 +156,8 @@ async fn the_door_does_not_open_for_a_picture_or_a_frame() {
 #[tokio::test]
 async fn each_reader_sees_only_what_the_city_permits() {
     let (console, _desk, _directory) = console_with_notes().await;
-    let sato = signed_in(&console, "sato", Role::Staff).await;
-    let suzuki = signed_in(&console, "suzuki", Role::Staff).await;
+    let sato = signed_in(&console, "sato", Role::Staff, None).await;
+    let suzuki = signed_in(&console, "suzuki", Role::Staff, None).await;
     get(BOX, "/notes")
         .cookie(&suzuki)
         .ask(&console)
@@ -184,7 +184,7 @@ async fn each_reader_sees_only_what_the_city_permits() {
 #[tokio::test]
 async fn whoever_is_suspended_reads_nothing_from_the_next_request_on() {
     let (console, desk, _directory) = console_with_notes().await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     let store = desk.0.lock().unwrap().store.clone().unwrap();
     apply(&store, vec![staff("sato", "佐藤 花子", Role::Staff, true)]).await;
     for path in ["/notes", "/notes/p-1"] {
@@ -206,8 +206,8 @@ async fn whoever_is_suspended_reads_nothing_from_the_next_request_on() {
 #[tokio::test]
 async fn a_session_ends_with_the_one_at_the_city_and_by_signing_out() {
     let (console, desk, _directory) = console_with_notes().await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
-    let other = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
+    let other = signed_in(&console, "sato", Role::Staff, None).await;
     let page = post("/sign-out", "").cookie(&cookie).ask(&console).await;
     assert_eq!(page.status(), StatusCode::SEE_OTHER);
     assert!(page.header(header::SET_COOKIE).contains("Max-Age=0"));
@@ -227,7 +227,7 @@ async fn a_session_ends_with_the_one_at_the_city_and_by_signing_out() {
 #[tokio::test]
 async fn an_outage_is_said_with_its_beginning_and_what_it_means() {
     let (console, desk, _directory) = console_with_notes().await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     for path in ["/notes", "/notes/p-1"] {
         get(BOX, path)
             .cookie(&cookie)
@@ -257,7 +257,7 @@ async fn an_outage_is_said_with_its_beginning_and_what_it_means() {
 #[tokio::test]
 async fn what_others_wrote_is_text_and_never_markup() {
     let (console, _desk, _directory) = console_with_notes().await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     get(BOX, "/notes")
         .cookie(&cookie)
         .ask(&console)
@@ -300,7 +300,7 @@ async fn many_notes_come_page_by_page() {
         signature: None,
     }));
     apply(&store, changes).await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     let (mut target, mut seen) = (Some("/notes/p-3".to_owned()), 0);
     while let Some(address) = target {
         let page = get(BOX, &address).cookie(&cookie).ask(&console).await;
@@ -332,7 +332,7 @@ async fn notices_for_members_are_for_members() {
         .await
         .shows("年末年始")
         .hides("研修会");
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     get(BOX, "/notices")
         .cookie(&cookie)
         .ask(&console)
@@ -350,7 +350,7 @@ async fn without_a_store_the_pages_say_so_plainly() {
         .ask(&console)
         .await
         .shows("お知らせはありません");
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     get(BOX, "/notes")
         .cookie(&cookie)
         .ask(&console)

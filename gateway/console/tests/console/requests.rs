@@ -72,7 +72,7 @@ async fn head_answers_as_get_without_a_body() {
 async fn only_our_own_pages_change_anything() {
     let (console, desk, _directory) = console_with_notes().await;
     desk.arrange(|arranged| arranged.setup.ready = false);
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     let forms = [
         ("/setup", "number=1&access_code=2"),
         ("/setup/import", ""),
@@ -134,7 +134,7 @@ async fn a_get_changes_nothing() {
 #[tokio::test]
 async fn every_answer_carries_the_header_fields_that_keep_it_private() {
     let (console, _desk, _directory) = console_with_notes().await;
-    let cookie = signed_in(&console, "sato", Role::Staff).await;
+    let cookie = signed_in(&console, "sato", Role::Staff, None).await;
     let paths = GETS
         .into_iter()
         .chain(["/notes/p-1", "/nothing", "/sign-out"]);

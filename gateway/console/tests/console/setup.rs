@@ -128,12 +128,12 @@ async fn on_a_ready_box_only_the_manager_adds_a_certificate() {
         assert_eq!(page.status(), StatusCode::FORBIDDEN);
         page.shows("事業所管理者だけ");
     }
-    let staff = signed_in(&console, "sato", Role::Staff).await;
+    let staff = signed_in(&console, "sato", Role::Staff, None).await;
     let page = post("/setup", FORM).cookie(&staff).ask(&console).await;
     assert_eq!(page.status(), StatusCode::FORBIDDEN);
     assert!(desk.0.lock().unwrap().entered.is_empty());
 
-    let manager = signed_in(&console, "kanri", Role::Manager).await;
+    let manager = signed_in(&console, "kanri", Role::Manager, None).await;
     get(BOX, "/setup")
         .cookie(&manager)
         .ask(&console)
