@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench` and `setup`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `fuzz`, `tuf-conformance` and `setup`.
 //!
 //! It does not contain anything the product needs at run time.
 
@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod conformance;
 mod debian;
 mod demo;
 mod fuzz;
@@ -39,6 +40,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Feed the parsers with what nobody thought of, for a bounded time.
     Fuzz(fuzz::Arguments),
+    /// Run the conformance suite of The Update Framework, from a checkout of it, against our client.
+    TufConformance(conformance::Arguments),
     /// Only install the Debian packages that the other commands need.
     Setup,
 }
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
     let task = Arguments::parse().task;
     let purpose = match task {
         Task::Demo(_) => Purpose::Demo,
-        Task::Test(_) => Purpose::Test,
+        Task::Test(_) | Task::TufConformance(_) => Purpose::Test,
         Task::Bench(_) => Purpose::Bench,
         Task::Fuzz(_) => Purpose::Fuzz,
         Task::Setup => Purpose::Everything,
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::TufConformance(arguments) => conformance::run(&arguments),
         Task::Setup => ExitCode::SUCCESS,
     }
 }
