@@ -57,6 +57,9 @@ pub enum Unavailable {
     /// No answer within the time allowed: it hangs, or is overloaded.
     #[error("the scanner did not answer in time")]
     TimedOut,
+    /// It called the body clean, and the EICAR test file too: it answers without looking.
+    #[error("the scanner answers without looking")]
+    Blind,
     /// As many scans as allowed are running already, and none ended in time.
     #[error("too many scans are running")]
     Busy,

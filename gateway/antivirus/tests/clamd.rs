@@ -105,16 +105,43 @@ async fn clean_and_infected_bodies_are_told_apart_both_ways() {
 }
 
 #[tokio::test]
-async fn a_body_passed_by_descriptor_needs_no_file_and_a_streamed_one_does() {
+async fn a_body_passed_by_descriptor_is_written_to_no_file_and_a_streamed_one_is() {
     let directory = tempfile::tempdir().unwrap();
-    let clamd = Clamd::start(directory.path()).unwrap();
-    std::fs::remove_dir_all(clamd.temporary_directory()).unwrap();
-    // Not a text: clamd writes a normalised copy of every text, however it comes.
-    let body = sealed(b"\x00\x01\x02\xfe a body \xff\x00");
+    let mut clamd = Clamd::start(directory.path()).unwrap();
+    let pid = clamd.process().pid();
+    // It may write no file of more than a megabyte.
+    let limited = std::process::Command::new("prlimit")
+        .args([format!("--pid={pid}"), "--fsize=1000000".to_owned()])
+        .status();
+    assert!(limited.unwrap().success());
+    let body = sealed(&noise(3_000_000));
     let [by_descriptor, by_stream] = scanners(&clamd);
     assert_eq!(by_descriptor.scan(&body).await, Outcome::Clean);
     let outcome = by_stream.scan(&body).await;
     assert!(matches!(outcome, Outcome::Unavailable(_)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_clamd_that_answers_without_looking_is_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let clamd = Clamd::start(directory.path()).unwrap();
+    let [by_descriptor, by_stream] = scanners(&clamd);
+    let clean = sealed(b"a note");
+    assert_eq!(by_descriptor.scan(&clean).await, Outcome::Clean);
+    let before = *by_descriptor.database_serial().borrow();
+    // Without it clamd says OK to every descriptor, the test virus included.
+    std::fs::remove_dir_all(clamd.temporary_directory()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let blind = Outcome::Unavailable(Unavailable::Blind);
+    assert_eq!(by_descriptor.scan(&clean).await, blind);
+    assert_eq!(by_descriptor.scan(&sealed(&eicar())).await, blind);
+    assert!(*by_descriptor.database_serial().borrow() > before);
+    assert!(matches!(
+        by_stream.scan(&clean).await,
+        Outcome::Unavailable(_)
+    ));
+    std::fs::create_dir(clamd.temporary_directory()).unwrap();
+    assert_eq!(by_descriptor.scan(&clean).await, Outcome::Clean);
 }
 
 /// Stands before the real clamd and meets every `FILDES` with `answer`, as where descriptors are withheld from it.
