@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gateway_policy::{Certificate, Timestamp};
+use gateway_policy::{Certificate, DeviceId, Timestamp};
 use gateway_provisioning::{
     Failure, Identity, LanIdentity, Provisioner, ProvisioningError, State, Status, quietly,
 };
 use gateway_proxy::{LanCertificate, Running, StartError};
 use gateway_tpm::{KeyVault, VaultError};
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::late_vault::LateVault;
@@ -226,6 +227,23 @@ impl Certificates {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         data_path.as_ref().map_or(Ok(()), work)
+    }
+
+    /// Ends everything that is open for a device.
+    pub(crate) fn cut(&self, device: DeviceId) {
+        let _ = self.with_data_path(|running| {
+            running.cut(device);
+            Ok(())
+        });
+    }
+
+    /// Asks devices for certificates of these authorities from the next handshake on.
+    pub(crate) fn ask_devices_for(&self, authorities: &[CertificateDer<'static>]) {
+        if let Err(error) =
+            self.with_data_path(|running| running.set_device_authorities(authorities))
+        {
+            tracing::error!(event = "device-authority", error = %chain(&error), "the data path did not take the authorities of devices");
+        }
     }
 
     /// What the gate is to believe of the certificate. `None`: what it believes already.

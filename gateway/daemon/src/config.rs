@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use gateway_policy::Machine;
 use gateway_provisioning::{CityTable, LanTable, TpmTable};
 use serde::Deserialize;
 
@@ -35,6 +36,8 @@ pub(crate) struct Config {
     pub(crate) devices: Devices,
     /// The city's signed releases, policy and antivirus databases.
     pub(crate) signed_channel: crate::signed_channel::Table,
+    /// How the box is measured.
+    pub(crate) posture: PostureTable,
     /// Bounds of the store of recent notes.
     pub(crate) store: Store,
     /// Bounds of the data path.
@@ -137,6 +140,36 @@ pub(crate) struct Devices {
     /// What unknown devices get: `refuse` (public portal and pairing page only, 第29条) or, while they are being
     /// registered, `warn`.
     pub(crate) unknown: UnknownDevice,
+}
+
+/// Table `[posture]`: how the box is measured.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct PostureTable {
+    /// Our image: what cannot be found out about it counts against it. `false` on a demonstration or a developer's PC.
+    pub(crate) appliance: bool,
+    /// Where `proc`, `sys`, `etc` and `usr` are; other than `/` only in tests.
+    pub(crate) root: PathBuf,
+}
+
+impl Default for PostureTable {
+    fn default() -> Self {
+        Self {
+            appliance: true,
+            root: PathBuf::from("/"),
+        }
+    }
+}
+
+impl PostureTable {
+    /// The same in the policy's words.
+    pub(crate) const fn machine(&self) -> Machine {
+        if self.appliance {
+            Machine::Appliance
+        } else {
+            Machine::Other
+        }
+    }
 }
 
 /// What unknown devices get.
@@ -247,6 +280,7 @@ impl Config {
         let antivirus = document.table("antivirus");
         let devices = document.table("devices");
         let signed_channel = document.table("signed_channel");
+        let posture = document.table("posture");
         let store = document.table("store");
         let limits = document.table("limits");
         let support = document.table("support");
@@ -269,6 +303,7 @@ impl Config {
             antivirus,
             devices,
             signed_channel,
+            posture,
             store,
             limits,
             support,
@@ -282,6 +317,7 @@ impl Config {
                 Some(antivirus),
                 Some(devices),
                 Some(signed_channel),
+                Some(posture),
                 Some(store),
                 Some(limits),
                 Some(support),
@@ -295,6 +331,7 @@ impl Config {
                 antivirus,
                 devices,
                 signed_channel,
+                posture,
                 store,
                 limits,
                 support,
@@ -338,11 +375,17 @@ impl Config {
     /// The gate, with its answer to unknown devices.
     #[must_use]
     pub(crate) const fn gate(&self) -> gateway_policy::Gate {
-        use gateway_policy::{Gate, UnknownDevices};
-        Gate::new().with_unknown_devices(match self.devices.unknown {
+        gateway_policy::Gate::new().with_unknown_devices(self.unknown_devices())
+    }
+
+    /// What unknown devices get.
+    #[must_use]
+    pub(crate) const fn unknown_devices(&self) -> gateway_policy::UnknownDevices {
+        use gateway_policy::UnknownDevices;
+        match self.devices.unknown {
             UnknownDevice::Refuse => UnknownDevices::Refuse,
             UnknownDevice::Warn => UnknownDevices::Warn,
-        })
+        }
     }
 
     /// Bounds of the store.

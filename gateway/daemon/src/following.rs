@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_city::backoff::system_random;
-use gateway_city::feed::{
-    FeedEvent, FeedSettings, FeedSink, FeedState, Follower, SinkError, Why,
-};
+use gateway_city::feed::{FeedEvent, FeedSettings, FeedSink, FeedState, Follower, SinkError, Why};
 use gateway_city::wire;
 use gateway_console::Console;
 use gateway_notes::Store;

@@ -1,8 +1,15 @@
 //! gatewayd: the facility gateway's daemon. Reads its configuration and hands it to [`startup`]; decides nothing.
 
+mod box_posture;
+mod break_glass;
 mod certificates;
+mod clock;
 mod config;
 mod desk;
+mod desk_break_glass;
+mod desk_registers;
+mod desk_report;
+mod desks;
 mod following;
 mod journal;
 mod late_vault;
@@ -11,6 +18,7 @@ mod measure;
 mod pages;
 mod posture;
 mod process;
+mod registers;
 mod setup_certificate;
 mod signed_channel;
 mod sockets;

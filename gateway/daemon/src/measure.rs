@@ -1,17 +1,11 @@
-//! Measures what the gate judges by, again and again, and puts it on the evidence board: scanner, clock, key.
+//! Measures what the gate judges by, again and again, and puts it on the evidence board: scanner, key.
 //!
 //! It judges nothing. A measurement that fails leaves the old evidence to grow old, which the gate notices by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use gateway_antivirus::Scanner;
-use gateway_city::{Endpoint, HttpsConnection, Timeouts, https};
-use http::Request;
-use http_body_util::Full;
-use rustls::ClientConfig;
-use time::OffsetDateTime;
 use tokio::sync::{Notify, oneshot};
 
 use crate::certificates::Certificates;
@@ -21,13 +15,6 @@ use crate::steps::Steps;
 
 /// While the canary is not caught it is scanned this often, so that care goes on soon after the scanner is back.
 const CANARY_RETRY: Duration = Duration::from_secs(5);
-
-/// How far the box's clock may be from the city's. Certificates and the store's age bounds are judged by it.
-const CLOCK_TOLERANCE: time::Duration = time::Duration::minutes(5);
-
-/// How often the clock is compared; the gate lets it run free for a day.
-const CLOCK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
-const CLOCK_RETRY: Duration = Duration::from_secs(15);
 
 /// How often the TPM is asked whether it still loads the key in use. Open connections outlive a cleared TPM, so
 /// without asking nobody would notice until the next handshake.
@@ -102,40 +89,6 @@ pub(crate) async fn scanner(
             steps.sleep(CANARY_RETRY).await;
         }
     }
-}
-
-/// Compares the clock with the city's, over TLS with the city's trust anchor.
-pub(crate) async fn clock(
-    est: Endpoint,
-    config: Arc<ClientConfig>,
-    posture: Arc<Posture>,
-    mut steps: Steps,
-) {
-    loop {
-        let pause = match city_time(&est, Arc::clone(&config)).await {
-            Some(theirs) => {
-                let sane = (theirs - OffsetDateTime::now_utc()).abs() <= CLOCK_TOLERANCE;
-                if !sane {
-                    tracing::error!(event = "posture", check = "CLOCK", city_time = %theirs, "the clock is wrong");
-                }
-                posture.clock(sane);
-                if sane { CLOCK_INTERVAL } else { CLOCK_RETRY }
-            }
-            None => CLOCK_RETRY,
-        };
-        steps.sleep(pause).await;
-    }
-}
-
-async fn city_time(est: &Endpoint, config: Arc<ClientConfig>) -> Option<OffsetDateTime> {
-    let mut connection = HttpsConnection::connect(est, config, Timeouts::default())
-        .await
-        .ok()?;
-    let request = Request::get("/.well-known/est/cacerts")
-        .body(Full::new(Bytes::new()))
-        .ok()?;
-    let response = connection.fetch(request, 64 * 1024).await.ok()?;
-    https::date(&response)
 }
 
 /// Keeps certificates renewed and the evidence on the key fresh.

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use gateway_policy::{
     BreakGlass, BreakGlassError, Certificate, Check, DeviceId, DeviceStanding, Effect, Evidence,
-    Gate, Grade, Ledger, Observation, Observed, Policy, Rule, Snapshot, Source, Standing, Subject,
-    Timestamp, Transition, Waiver, WaiverError,
+    Gate, Grade, Ledger, Machine, Observation, Observed, Policy, Rule, Snapshot, Source, Standing,
+    Subject, Timestamp, Transition, Waiver, WaiverError,
 };
 use tokio::sync::broadcast;
 
@@ -144,6 +144,14 @@ impl Posture {
             published: Arc::new(ArcSwap::from_pointee(snapshot)),
             transitions: broadcast::channel(BACKLOG).0,
         }
+    }
+
+    /// Says what the box runs on.
+    pub(crate) fn runs_on(&self, machine: Machine) {
+        self.change(|board, _| {
+            board.ledger.runs_on(machine);
+            Vec::new()
+        });
     }
 
     /// What the data path reads on every request.

@@ -74,6 +74,12 @@ pub(crate) struct Newest {
     /// When it was published (RFC 3339): from then on, running another one is being behind.
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) published_at: time::OffsetDateTime,
+    /// The root hash of its image, lower-case hexadecimal.
+    #[serde(default)]
+    pub(crate) root_hash: Option<String>,
+    /// SHA-256 of its bill of materials, lower-case hexadecimal.
+    #[serde(default)]
+    pub(crate) bill_of_materials: Option<String>,
 }
 
 /// What others take from the channel.

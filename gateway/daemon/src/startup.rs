@@ -11,11 +11,13 @@ use gateway_antivirus::Scanner;
 use gateway_city::feed::FeedState;
 use gateway_city::tls as city_tls;
 use gateway_console::Console;
+use gateway_devices::Devices;
 use gateway_provisioning::{
     Failure, Provisioner, ProvisioningConfig, ProvisioningError, StateLock,
 };
 use gateway_proxy::{
-    Dependencies, Inspection, InspectionLimits, LanCertificate, Listeners, Proxy, ProxyConfig, Running, StaffSessions, StartError,
+    Dependencies, Inspection, InspectionLimits, LanCertificate, Listeners, Proxy, ProxyConfig,
+    Running, StaffSessions, StartError,
 };
 use gateway_tpm::KeyVault;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
@@ -27,12 +29,15 @@ use tokio::task::JoinSet;
 use crate::certificates::{Certificates, held};
 use crate::config::{Config, Protocol};
 use crate::desk::{BoxDesk, Run};
+use crate::devices::KeptDevices;
 use crate::following::Feed;
 use crate::late_vault::LateVault;
 use crate::pages::Pages;
 use crate::posture::{self, Posture};
 use crate::stored_notes::StoredNotes;
-use crate::{measure, setup_certificate, signed_channel, sockets, steps};
+use crate::{
+    box_posture, clock, desks, measure, setup_certificate, signed_channel, sockets, steps,
+};
 
 /// How long readiness waits for the TPM; without it the box comes up with its pages and the portal only.
 const TPM_PATIENCE: Duration = Duration::from_secs(10);
@@ -121,6 +126,7 @@ async fn start(
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Certificates>, StartupError> {
     let posture = Arc::new(Posture::open(&config.state_dir));
+    posture.runs_on(config.posture.machine());
     let staff = Arc::new(StaffSessions::new()?);
     let vault = Arc::new(LateVault::new(vault_config(&config)));
     let provisioning = ProvisioningConfig {
@@ -142,8 +148,15 @@ async fn start(
     ));
     let console = Arc::new(OnceLock::<Arc<Console>>::new());
 
+    let devices = KeptDevices::open(
+        &config.state_dir,
+        read_roots(&config.city.anchor)?,
+        Arc::clone(&vault) as Arc<dyn KeyVault>,
+        &posture,
+    );
     let pages = Arc::new(LatePages {
         console: Arc::clone(&console),
+        devices: Arc::clone(&devices),
         runtime: tokio::runtime::Handle::current(),
     });
     let opened = sockets::open(&config.listen.https, &config.listen.http)?;
@@ -154,17 +167,27 @@ async fn start(
         interval: Duration::from_secs(config.antivirus.canary_seconds),
         trouble: inspection.trouble(),
     };
-    let first_canary = measure_what_needs_no_key(&config, scanning, &provisioner, &posture, tasks)?;
+    let (watch, steps) = steps::watch();
+    tasks.spawn(watch);
+    let first_canary =
+        measure_what_needs_no_key(&config, scanning, &provisioner, &posture, &steps, tasks)?;
     let awake = tokio::time::Instant::now() + TPM_PATIENCE;
     let _ = tokio::time::timeout_at(awake, wake_up(&vault, first_canary)).await;
     let shown = Shown::read(&config, &provisioner, &vault, &posture).await?;
-    let running = data_path(&config, opened, &posture, &staff, pages, shown, inspection)?;
+    let lan = LanSide {
+        pages,
+        shown,
+        devices: devices.trust().await,
+    };
+    let running = data_path(&config, opened, &posture, &staff, lan, inspection)?;
     let certificates = Arc::new(Certificates::new(
         Arc::clone(&provisioner),
         Arc::clone(&vault),
         Arc::clone(&posture),
         running,
     ));
+    devices.serve_through(Arc::clone(&certificates));
+    tasks.spawn(Arc::clone(&devices).keep());
     let desk = BoxDesk {
         posture: Arc::clone(&posture),
         gate: config.gate(),
@@ -172,15 +195,28 @@ async fn start(
         certificates: Arc::clone(&certificates),
         vault: Arc::clone(&vault),
         notes: Arc::clone(&notes),
-        feed,
+        feed: feed.clone(),
         run: Arc::new(Run::default()),
     };
-    let made = Arc::new(Console::new(Arc::new(desk), config.console())?);
+    let parts = desks::Parts {
+        state_dir: &config.state_dir,
+        posture: &posture,
+        provisioner: &provisioner,
+        feed,
+        devices: Some(desk_devices::pages(
+            &devices,
+            &posture,
+            config.unknown_devices(),
+        )),
+        engines: None,
+    };
+    let made = Console::new(Arc::new(desk), config.console())?.with(desks::make(parts, tasks));
+    let made = Arc::new(made);
     let _ = console.set(Arc::clone(&made));
 
     tasks.spawn(measure::key(Arc::clone(&certificates), Arc::clone(&vault)));
     let hints = Arc::new(tokio::sync::Notify::new());
-    let _taken = signed_channel::start(
+    let taken = signed_channel::start(
         &config,
         certificates.city_tls(),
         Arc::clone(&posture),
@@ -189,6 +225,13 @@ async fn start(
         tasks,
     )
     .await;
+    box_posture::start(
+        gateway_posture::System::new(&config.posture.root),
+        taken.release.clone(),
+        Arc::clone(&posture),
+        steps,
+        tasks,
+    );
     let follow = Feed {
         certificates: Arc::clone(&certificates),
         notes: Arc::clone(&notes),
@@ -223,11 +266,15 @@ fn vault_config(config: &Config) -> gateway_tpm::Config {
 /// The console is made after the data path that serves it; until then there is only "try again".
 struct LatePages {
     console: Arc<OnceLock<Arc<Console>>>,
+    devices: Arc<KeptDevices>,
     runtime: tokio::runtime::Handle,
 }
 
 impl gateway_proxy::LocalPages for LatePages {
     fn respond(&self, request: gateway_proxy::LocalRequest) -> gateway_proxy::LocalResponse {
+        if Devices::serves(request.uri.path()) {
+            return self.devices.respond(request, &self.runtime);
+        }
         match self.console.get() {
             Some(console) => Pages::new(Arc::clone(console), self.runtime.clone()).respond(request),
             None => Box::pin(async {
@@ -292,13 +339,19 @@ impl Shown {
     }
 }
 
+/// What the LAN meets: pages, certificates, and how its devices are told apart.
+struct LanSide {
+    pages: Arc<dyn gateway_proxy::LocalPages>,
+    shown: Shown,
+    devices: gateway_proxy::DeviceTrust,
+}
+
 fn data_path(
     config: &Config,
     opened: sockets::Listeners,
     posture: &Posture,
     staff: &Arc<StaffSessions>,
-    pages: Arc<dyn gateway_proxy::LocalPages>,
-    shown: Shown,
+    lan: LanSide,
     inspection: Inspection,
 ) -> Result<Running, StartupError> {
     let port = |sockets: &[std::net::TcpListener], otherwise: u16| {
@@ -335,11 +388,11 @@ fn data_path(
         gate: config.gate(),
         snapshot: posture.published(),
         clock: Arc::new(posture::now),
-        pages,
+        pages: lan.pages,
         staff: Arc::clone(staff),
-        lan_certificate: shown.lan,
-        devices: gateway_proxy::DeviceTrust::nobody(),
-        identity: shown.identity,
+        lan_certificate: lan.shown.lan,
+        devices: lan.devices,
+        identity: lan.shown.identity,
         inspection,
     };
     let listeners = Listeners {
@@ -387,11 +440,10 @@ fn measure_what_needs_no_key(
     scanning: measure::Scanning,
     provisioner: &Arc<Provisioner>,
     posture: &Arc<Posture>,
+    steps: &steps::Steps,
     tasks: &mut JoinSet<()>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, StartupError> {
     let (first, first_canary) = tokio::sync::oneshot::channel();
-    let (watch, steps) = steps::watch();
-    tasks.spawn(watch);
     tasks.spawn(measure::snapshot(Arc::clone(posture), steps.clone()));
     tasks.spawn(measure::scanner(
         scanning,
@@ -400,11 +452,12 @@ fn measure_what_needs_no_key(
         steps.clone(),
     ));
     let anonymous = city_tls::client_config(Arc::clone(provisioner.anchors()), None)?;
-    tasks.spawn(measure::clock(
+    tasks.spawn(clock::compare(
+        config.state_dir.clone(),
         config.city.est.clone(),
         anonymous,
         Arc::clone(posture),
-        steps,
+        steps.clone(),
     ));
     Ok(first_canary)
 }

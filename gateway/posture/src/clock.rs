@@ -31,64 +31,56 @@ pub const fn agreement(clock: Timestamp, authenticated: Timestamp) -> Agreement 
 ///
 /// Our own clock never raises it, or one wrong setting (the year 2090) would condemn every right one after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeFloor {
-    floor: Timestamp,
-    /// The last authenticated time that agreed with the clock, if one did.
-    agreed: Option<Timestamp>,
-}
+pub struct TimeFloor(Timestamp);
 
 impl TimeFloor {
-    /// A floor that was kept; nothing has been compared yet.
+    /// A floor that was kept.
     #[must_use]
     pub const fn kept(floor: Timestamp) -> Self {
-        Self {
-            floor,
-            agreed: None,
-        }
+        Self(floor)
     }
 
     /// What to keep.
     #[must_use]
     pub const fn floor(&self) -> Timestamp {
-        self.floor
+        self.0
     }
 
-    /// Takes in authenticated time; returns whether the floor rose.
-    pub fn compare(&mut self, clock: Timestamp, authenticated: Timestamp) -> bool {
-        self.agreed = match agreement(clock, authenticated) {
-            Agreement::Agrees => Some(clock),
-            Agreement::Differs => None,
-        };
-        let rises = authenticated > self.floor;
-        if rises {
-            self.floor = authenticated;
-        }
-        rises
-    }
-
-    /// The evidence at `clock`. `differs` says that the last comparison found the clock wrong.
-    #[must_use]
-    pub fn observed(&self, clock: Timestamp, differs: bool) -> Observed {
-        let mut raw = Raw::default();
-        raw.note("floor", Some(&self.floor.0.to_string()));
-        raw.note("differs", Some(if differs { "yes" } else { "no" }));
-        raw.note(
-            "agreed",
-            self.agreed.map(|agreed| agreed.0.to_string()).as_deref(),
-        );
-        let behind = clock.plus(CLOCK_TOLERANCE) < self.floor;
-        let observation = match self.agreed {
-            _ if behind || differs => Observation::Fail {
-                grade: Grade::Major,
-                since: None,
-            },
-            Some(agreed) => Observation::Dated { since: agreed },
-            // The floor alone says how old the last word about the time is.
-            None => Observation::Dated { since: self.floor },
+    /// Takes in a time that came over an authenticated connection just now, and says how the clock stands beside it.
+    pub fn compare(&mut self, clock: Timestamp, authenticated: Timestamp) -> Observed {
+        self.0 = self.0.max(authenticated);
+        let mut raw = self.raw();
+        raw.note("authenticated", Some(&authenticated.0.to_string()));
+        raw.note("clock", Some(&clock.0.to_string()));
+        let observation = match agreement(clock, authenticated) {
+            Agreement::Agrees => Observation::Pass,
+            Agreement::Differs => WRONG,
         };
         raw.observed(Check::Clock, observation, clock)
     }
+
+    /// Without asking anybody: `None` while nothing speaks against the clock, which is no proof that it is right.
+    #[must_use]
+    pub fn look(&self, clock: Timestamp) -> Option<Observed> {
+        if clock.plus(CLOCK_TOLERANCE) >= self.0 {
+            return None;
+        }
+        let mut raw = self.raw();
+        raw.note("clock", Some(&clock.0.to_string()));
+        Some(raw.observed(Check::Clock, WRONG, clock))
+    }
+
+    fn raw(&self) -> Raw {
+        let mut raw = Raw::default();
+        raw.note("floor", Some(&self.0.0.to_string()));
+        raw
+    }
 }
+
+const WRONG: Observation = Observation::Fail {
+    grade: Grade::Major,
+    since: None,
+};
 
 #[cfg(test)]
 mod tests {
@@ -96,28 +88,29 @@ mod tests {
 
     use super::*;
 
-    fn failed(observed: &Observed) -> bool {
-        matches!(observed.observation, Observation::Fail { .. })
-    }
-
     #[test]
     fn a_clock_turned_back_behind_what_the_city_said_is_wrong_without_asking_the_city() {
         let mut floor = TimeFloor::kept(Timestamp(0));
-        assert!(floor.compare(Timestamp(10_000), Timestamp(10_010)));
+        let compared = floor.compare(Timestamp(10_000), Timestamp(10_010));
+        assert_eq!(compared.observation, Observation::Pass);
         let kept = TimeFloor::kept(floor.floor());
-        assert!(failed(&kept.observed(Timestamp(9_000), false)));
-        assert!(!failed(&kept.observed(Timestamp(10_020), false)));
+        let looked = |clock| {
+            kept.look(Timestamp(clock))
+                .map(|observed| observed.observation)
+        };
+        assert_eq!(looked(9_000), Some(WRONG));
+        assert_eq!(looked(10_020), None);
+        assert_eq!(looked(9_800), None, "within the tolerance");
     }
 
     #[test]
     fn a_clock_far_ahead_does_not_raise_the_floor() {
         let mut floor = TimeFloor::kept(Timestamp(10_000));
         let far = Timestamp(3_800_000_000);
-        floor.compare(far, Timestamp(10_100));
+        assert_eq!(floor.compare(far, Timestamp(10_100)).observation, WRONG);
         assert_eq!(floor.floor(), Timestamp(10_100));
-        assert!(failed(&floor.observed(far, true)));
-        floor.compare(Timestamp(10_200), Timestamp(10_205));
-        assert!(!failed(&floor.observed(Timestamp(10_200), false)));
+        let right = floor.compare(Timestamp(10_200), Timestamp(10_205));
+        assert_eq!(right.observation, Observation::Pass);
     }
 
     proptest! {
@@ -129,6 +122,7 @@ mod tests {
                 floor.compare(Timestamp(clock), Timestamp(authenticated));
                 prop_assert!(floor.floor() >= before);
                 prop_assert!(floor.floor() >= Timestamp(authenticated));
+                prop_assert!(floor.look(floor.floor()).is_none());
             }
         }
     }

@@ -208,6 +208,9 @@ socket = {clamd:?}
 [devices]
 unknown = "warn"
 
+[posture]
+appliance = false
+
 [support]
 office = "高萩市 高齢福祉課"
 phone = "0293-00-0000"

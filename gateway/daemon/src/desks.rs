@@ -1,0 +1,67 @@
+//! Puts the parts of the box together that have pages of their own in the console. Decides nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_city::feed::FeedState;
+use gateway_console::{Desks, DevicesDesk, Machinery};
+use gateway_policy::Subject;
+use gateway_provisioning::Provisioner;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::break_glass::BreakGlassFile;
+use crate::desk_break_glass::BreakGlassPages;
+use crate::desk_registers::RegisterPages;
+use crate::desk_report::{Engines, Names, ReportPages};
+use crate::posture::Posture;
+use crate::registers::KeptRegisters;
+
+/// How often the registers are looked at without a change: what they prove grows old by the day.
+const REGISTERS: Duration = Duration::from_secs(600);
+
+/// What the pages are made of.
+pub(crate) struct Parts<'a> {
+    /// Where the box keeps its state.
+    pub(crate) state_dir: &'a Path,
+    /// The evidence board.
+    pub(crate) posture: &'a Arc<Posture>,
+    /// Knows the facility.
+    pub(crate) provisioner: &'a Arc<Provisioner>,
+    /// Where the feed stands.
+    pub(crate) feed: watch::Receiver<FeedState>,
+    /// The register of devices, where there is one, and what devices are called.
+    pub(crate) devices: Option<(Arc<dyn DevicesDesk>, Names)>,
+    /// The signed channel and the antivirus.
+    pub(crate) engines: Option<Engines>,
+}
+
+/// Opens what is opened here, and has the registers tell the board what they prove.
+pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
+    let registers = Arc::new(KeptRegisters::new(parts.state_dir));
+    let board = Arc::clone(parts.posture);
+    let tell = move |observed| board.observe(Subject::Facility, observed);
+    tasks.spawn(Arc::clone(&registers).keep(REGISTERS, tell));
+    let (devices, names) = match parts.devices {
+        Some((desk, names)) => (Some(desk), names),
+        None => (None, Arc::new(|_| None) as Names),
+    };
+    Desks {
+        devices,
+        registers: Some(Arc::new(RegisterPages(registers))),
+        report: Some(Arc::new(ReportPages {
+            posture: Arc::clone(parts.posture),
+            provisioner: Arc::clone(parts.provisioner),
+            names,
+            engines: parts
+                .engines
+                .unwrap_or_else(|| Arc::new(Machinery::default)),
+        })),
+        break_glass: Some(Arc::new(BreakGlassPages {
+            file: Arc::new(BreakGlassFile::open(parts.state_dir)),
+            posture: Arc::clone(parts.posture),
+            feed: parts.feed,
+        })),
+    }
+}
