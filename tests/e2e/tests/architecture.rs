@@ -25,6 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gateway-notes", &[]),
     ("gateway-antivirus", &[]),
     ("gateway-audit", &["gateway-policy"]),
+    ("gateway-ctl", &["gateway-audit"]),
     ("gateway-city", &[]),
     ("gateway-tuf", &["gateway-city", "gateway-policy"]),
     ("gateway-release", &["gateway-policy", "gateway-tuf"]),
@@ -44,6 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "gateway-daemon",
         &[
             "gateway-antivirus",
+            "gateway-audit",
             "gateway-city",
             "gateway-console",
             "gateway-devices",
