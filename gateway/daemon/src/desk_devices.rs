@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_console::{
-    Admission, Answer, CertificateFile, DeviceDetail, DeviceKind, DevicesDesk, Entry, Line, Message,
-    Pairing, PairingId, Staff, Ticket, Waiting,
+    Admission, Answer, CertificateFile, DeviceDetail, DeviceKind, DevicesDesk, Entry, Line,
+    Message, Pairing, PairingId, Staff, Ticket, Waiting,
 };
 use gateway_devices::{Devices, Error, Kind, Name, Origin, PairingState};
 use gateway_policy::{Check, DeviceId, Snapshot, Timestamp, UnknownDevices};
@@ -109,7 +109,10 @@ impl DevicesDesk for DevicePages {
                 .await?;
             Ok(found.map(|(device, declared, media)| {
                 let mut device = shown(device, &self.posture.snapshot(), posture::now());
-                if let Some(line) = device.lines.iter_mut().find(|line| line.check == Check::PcUsb)
+                if let Some(line) = device
+                    .lines
+                    .iter_mut()
+                    .find(|line| line.check == Check::PcUsb)
                     && !media.is_empty()
                 {
                     let serials: Vec<&str> =

@@ -36,7 +36,8 @@ use crate::pages::Pages;
 use crate::posture::{self, Posture};
 use crate::stored_notes::StoredNotes;
 use crate::{
-    box_posture, clock, desks, measure, setup_certificate, signed_channel, sockets, steps,
+    box_posture, clock, desk_devices, desks, measure, setup_certificate, signed_channel, sockets,
+    steps,
 };
 
 /// How long readiness waits for the TPM; without it the box comes up with its pages and the portal only.

@@ -42,6 +42,8 @@ pub struct Effects {
     pub devices_changed: bool,
     /// The authorities to ask devices for have changed.
     pub authorities_changed: bool,
+    /// Devices that were there since the last call.
+    pub seen: Vec<DeviceId>,
     /// Devices whose open connections are to end now.
     pub cut: Vec<DeviceId>,
 }

@@ -216,6 +216,9 @@ impl Devices {
         if !collected.left_on.is_empty() {
             database.note_left_on(&collected.left_on, now)?;
         }
+        lock(&self.effects)
+            .seen
+            .extend(seen.iter().map(|(id, _)| *id));
         let nights = database.left_on(self.presence.hours().last_night(now))?;
         let declarations = database.declarations()?;
         for device in database.devices()? {
@@ -235,33 +238,34 @@ impl Devices {
             if device.kind.reports() {
                 let left_on = nights.iter().find(|night| night.device == device.id);
                 self.tell_now_and_then(device.id, after_hours(left_on, now), now);
-                self.look_for_reports(&database, device.id, now)?;
+                let is_there = seen.iter().any(|(id, _)| *id == device.id);
+                self.look_for_reports(&database, device.id, is_there, now)?;
             }
         }
         Ok(())
     }
 
+    /// A PC that was switched off owes no report for that time: what counts is how long it was online without one. While
+    /// that is short, the box says so itself whenever the device is there.
     fn look_for_reports(
         &self,
         database: &Database,
         device: DeviceId,
+        is_there: bool,
         now: Timestamp,
     ) -> Result<(), Error> {
         let Some(stored) = database.stored(device)? else {
             return Ok(());
         };
-        let observation = match (stored.report.is_empty(), stored.online >= REPORT_LIFE) {
-            (_, true) => Observation::Unknown(Missing::Stale),
-            // It has said nothing yet; how long that may last is the policy's.
-            (true, false) => return Ok(()),
-            // A PC that was switched off owes no report for that time.
-            (false, false) => Observation::Pass,
+        let observation = if stored.online >= REPORT_LIFE {
+            Observation::Unknown(Missing::Stale)
+        } else if is_there && !stored.report.is_empty() {
+            Observation::Pass
+        } else {
+            // It has said nothing yet, or is not there; how long that may last is the policy's.
+            return Ok(());
         };
-        let observed = Observed {
-            source: stored.source,
-            ..measured(Check::PcRpt, observation, now)
-        };
-        self.tell_now_and_then(device, observed, now);
+        self.tell_now_and_then(device, measured(Check::PcRpt, observation, now), now);
         Ok(())
     }
 

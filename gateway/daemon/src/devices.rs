@@ -1,0 +1,259 @@
+//! The register of devices at work: what follows from it is carried to the evidence board and the data path, and requests
+//! of programs on devices are carried to it. Decides nothing.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gateway_devices::{ApiRequest, Config, Devices, Effects, Error, Presence};
+use gateway_policy::{DeviceId, DeviceStanding, Subject};
+use gateway_proxy::{DeviceTrust, LocalRequest, LocalResponse};
+use gateway_tpm::KeyVault;
+use http::{HeaderMap, Response, StatusCode, header};
+use rustls::pki_types::CertificateDer;
+
+use crate::certificates::{Certificates, chain};
+use crate::posture::{self, Posture};
+
+/// The directory below the box's state.
+const DIRECTORY: &str = "devices";
+
+/// How often what time brings is looked at: reports that are missing, PCs left on, declarations that end.
+const TICK: Duration = Duration::from_secs(15);
+
+/// See the module.
+pub(crate) struct KeptDevices {
+    /// `None`: the register cannot be opened, so every device is a stranger.
+    devices: Option<Arc<Devices>>,
+    posture: Arc<Posture>,
+    /// The data path, once it runs.
+    certificates: OnceLock<Arc<Certificates>>,
+}
+
+impl std::fmt::Debug for KeptDevices {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeptDevices(..)")
+    }
+}
+
+impl KeptDevices {
+    /// Opens the register below the box's state directory and tells the board who is in it.
+    ///
+    /// One that cannot be opened is left as it is: the gate then knows nobody, which refuses.
+    pub(crate) fn open(
+        state_dir: &Path,
+        anchors: Vec<CertificateDer<'static>>,
+        vault: Arc<dyn KeyVault>,
+        posture: &Arc<Posture>,
+    ) -> Arc<Self> {
+        let config = Config {
+            directory: state_dir.join(DIRECTORY),
+            // Whatever the city's root stands behind, a manager decides on; the root is not told apart by what it is for.
+            city_authorities: anchors.clone(),
+            anchors,
+        };
+        let devices = match Devices::open(config, vault) {
+            Ok(devices) => Some(Arc::new(devices)),
+            Err(error) => {
+                tracing::error!(event = "device-register", error = %chain(&error), "the register of devices cannot be opened; it is left as it is, and no device is known");
+                None
+            }
+        };
+        let this = Arc::new(Self {
+            devices,
+            posture: Arc::clone(posture),
+            certificates: OnceLock::new(),
+        });
+        this.carry_out();
+        this
+    }
+
+    /// The register, if it is open.
+    pub(crate) fn register(&self) -> Option<&Arc<Devices>> {
+        self.devices.as_ref()
+    }
+
+    /// The data path runs: connections can be cut from now on.
+    pub(crate) fn serve_through(&self, certificates: Arc<Certificates>) {
+        let _ = self.certificates.set(certificates);
+        self.carry_out();
+    }
+
+    /// How the data path tells devices apart.
+    pub(crate) async fn trust(self: &Arc<Self>) -> DeviceTrust {
+        let Some(devices) = self.devices.clone() else {
+            return DeviceTrust::nobody();
+        };
+        self.ready_authority().await;
+        let identities = devices.identities();
+        let presence = devices.presence();
+        let authorities = self.with(|devices| devices.authorities()).await;
+        DeviceTrust {
+            authorities: authorities.unwrap_or_default(),
+            identify: Arc::new(move |chain| identities.identify(chain, posture::now())),
+            seen: Arc::new(move |device, by_person| seen(&presence, device, by_person)),
+        }
+    }
+
+    /// Makes the authority as soon as the TPM is there, so that the first device need not wait for it.
+    async fn ready_authority(self: &Arc<Self>) {
+        let ready = self.with(|devices| devices.ready_authority(posture::now()));
+        if let Err(Unusable::Devices(error)) = ready.await {
+            tracing::warn!(event = "device-authority", error = %chain(&error), "no device certificate can be made yet");
+        }
+    }
+
+    /// Does something with the register on a thread that may wait for the disk and the TPM, and carries out what follows.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub(crate) async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Devices) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Unusable> {
+        let devices = self.devices.clone().ok_or(Unusable::NotOpen)?;
+        let this = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work(&devices);
+            this.carry_out();
+            done
+        });
+        Ok(done.await.map_err(|_| Unusable::NotOpen)??)
+    }
+
+    fn carry_out(&self) {
+        let Some(devices) = &self.devices else {
+            return;
+        };
+        let Effects {
+            observed,
+            devices_changed,
+            authorities_changed,
+            seen,
+            cut,
+        } = devices.take_effects();
+        if devices_changed {
+            self.tell_standings(devices);
+        }
+        for device in seen {
+            self.posture.device_seen(device);
+        }
+        for (device, observed) in observed {
+            self.posture.observe(Subject::Device(device), observed);
+        }
+        let Some(certificates) = self.certificates.get() else {
+            return;
+        };
+        if authorities_changed && let Ok(authorities) = devices.authorities() {
+            certificates.ask_devices_for(&authorities);
+        }
+        // After the board knows: whoever comes back at once is judged as what it now is.
+        for device in cut {
+            certificates.cut(device);
+        }
+    }
+
+    fn tell_standings(&self, devices: &Devices) {
+        match devices.list_ever() {
+            Ok(all) => {
+                let standings: Vec<DeviceStanding> = all
+                    .into_iter()
+                    .map(|device| DeviceStanding {
+                        id: device.id,
+                        revoked: device.revoked.map(|(at, _)| at),
+                        manager: device.manager,
+                    })
+                    .collect();
+                self.posture.set_devices(&standings);
+            }
+            Err(error) => {
+                tracing::error!(event = "device-register", error = %chain(&error), "the devices cannot be listed");
+            }
+        }
+    }
+
+    /// Looks at what time brings. Never ends.
+    pub(crate) async fn keep(self: Arc<Self>) {
+        let mut told = false;
+        loop {
+            tokio::time::sleep(TICK).await;
+            let ticked = self.with(|devices| devices.tick(posture::now())).await;
+            match ticked {
+                Ok(()) => told = false,
+                Err(error) if !told => {
+                    tracing::error!(event = "device-register", error = %chain(&error), "the register of devices failed");
+                    told = true;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Answers a request of a program on a device.
+    pub(crate) fn respond(
+        self: &Arc<Self>,
+        request: LocalRequest,
+        runtime: &tokio::runtime::Handle,
+    ) -> LocalResponse {
+        let this = Arc::clone(self);
+        // Off the data threads, which have a runtime of their own.
+        let answered = runtime.spawn(async move {
+            this.with(move |devices| Ok(answer(devices, &request)))
+                .await
+        });
+        Box::pin(async move {
+            match answered.await {
+                Ok(Ok(response)) => response,
+                _ => {
+                    let mut closed = Response::default();
+                    *closed.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+                    closed
+                }
+            }
+        })
+    }
+}
+
+/// The register cannot be used now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    /// It was not opened.
+    #[error("the register of devices is not open")]
+    NotOpen,
+    /// It refused, or the disk or the TPM did.
+    #[error(transparent)]
+    Devices(#[from] Error),
+}
+
+fn seen(presence: &Presence, device: DeviceId, by_person: bool) {
+    presence.seen(device, posture::now(), by_person);
+}
+
+fn answer(devices: &Devices, request: &LocalRequest) -> Response<Bytes> {
+    let authority = request.uri.authority().map(http::uri::Authority::as_str);
+    let answered = devices.handle(
+        &ApiRequest {
+            method: &request.method,
+            path: request.uri.path(),
+            authority: authority
+                .or_else(|| text(&request.headers, &header::HOST))
+                .unwrap_or(&request.host),
+            content_type: text(&request.headers, &header::CONTENT_TYPE),
+            content_encoding: text(&request.headers, &header::CONTENT_ENCODING),
+            authorization: text(&request.headers, &header::AUTHORIZATION),
+            body: &request.body,
+            device: request.device,
+            peer: request.peer,
+        },
+        posture::now(),
+    );
+    let mut response = Response::new(Bytes::from(answered.body));
+    *response.status_mut() = answered.status;
+    response.headers_mut().extend(answered.headers);
+    response
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
