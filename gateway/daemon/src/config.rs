@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) signed_channel: crate::signed_channel::Table,
     /// How the box is measured.
     pub(crate) posture: PostureTable,
+    /// The audit log.
+    pub(crate) audit: crate::record_keeping::Table,
     /// Bounds of the store of recent notes.
     pub(crate) store: Store,
     /// Bounds of the data path.
@@ -262,6 +264,8 @@ impl Config {
     ///
     /// # Errors
     /// Every fault in it.
+        let audit = document.table("audit");
+        check_audit(&mut document, audit.as_ref());
     pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         let mut document = faults::Document::parse(text);
         let state_dir = document.value("state_dir");
@@ -285,6 +289,7 @@ impl Config {
         let limits = document.table("limits");
         let support = document.table("support");
         check(
+            audit,
             &mut document,
             listen.as_ref(),
             &sites,
@@ -299,6 +304,7 @@ impl Config {
             listen,
             tpm,
             city,
+                Some(audit),
             lan,
             antivirus,
             devices,
@@ -313,6 +319,7 @@ impl Config {
                 Some(listen),
                 Some(tpm),
                 Some(city),
+                audit,
                 Some(lan),
                 Some(antivirus),
                 Some(devices),
@@ -479,6 +486,23 @@ fn check(
             "antivirus.canary_seconds",
             format!("must be between 1 and {CANARY_AT_MOST}"),
         );
+/// Files are verified often enough to notice, and not all the time; a year of entries is what an inspection asks for.
+fn check_audit(
+    document: &mut faults::Document<'_>,
+    audit: Option<&crate::record_keeping::Table>,
+) {
+    let Some(audit) = audit else { return };
+    if !(1..=86_400).contains(&audit.verify_seconds) {
+        document.note("audit.verify_seconds", "must be between 1 and 86400");
+    }
+    if !(30..=3660).contains(&audit.days) {
+        document.note("audit.days", "must be between 30 and 3660");
+    }
+    if audit.bytes < 16 << 20 {
+        document.note("audit.bytes", "must be at least 16777216");
+    }
+}
+
     }
     if limits.is_some_and(|limits| limits.connections == 0 || limits.connections_per_client == 0) {
         document.note("limits.connections", "must not be zero");

@@ -39,6 +39,14 @@ pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
     ("signed-channel-away", "0f9c3e7ab5d2461887e4d1c2f6a3b958"),
 ];
 
+    ("audit-broken", "e57da05168925fa8d788b16ca745920d"),
+    ("audit-unwritable", "d3dff8af168e46964e9a05f3fb85b6a5"),
+    ("audit-written-again", "bd7d9c70258ad3655835a773f2e7acbc"),
+    ("audit-unsigned", "e3cd5f90d5835b59ad3457d617911336"),
+    ("audit-refused", "a62b848ad9138d39c692b8bc1638d9e6"),
+    ("audit-key", "9208feff5e7c08d0ab36aa693b209dd1"),
+    ("status-report", "33b6127ae4d1453e7d64e0ce081a815b"),
+    ("control", "06c2d42e34208ecdee1fd02b2f0c14d6"),
 /// The `MESSAGE_ID` of an event kind.
 #[must_use]
 pub(crate) fn message_id(kind: &str) -> Option<&'static str> {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use gateway_provisioning::ProvisioningError;
 use gateway_tpm::{
-    Evidence, Health, ImportKey, KeyBlob, KeyVault, SealedBlob, Secret, TpmVault, VaultError,
+    AuditKey, CheckpointVault, Evidence, Health, ImportKey, KeyBlob, KeyVault, SealedBlob, Secret,
+    TpmVault, VaultError,
 };
 use tokio::sync::Notify;
 
@@ -189,6 +190,15 @@ impl KeyVault for LateVault {
     }
     fn clear(&self) -> Result<(), VaultError> {
         self.vault()?.clear()
+    }
+}
+
+impl CheckpointVault for LateVault {
+    fn generate_audit_key(&self) -> Result<AuditKey, VaultError> {
+        self.vault()?.generate_audit_key()
+    }
+    fn sign_checkpoint(&self, key: &AuditKey, checkpoint: &[u8]) -> Result<Vec<u8>, VaultError> {
+        self.vault()?.sign_checkpoint(key, checkpoint)
     }
 }
 

@@ -1,11 +1,13 @@
 //! gatewayd: the facility gateway's daemon. Reads its configuration and hands it to [`startup`]; decides nothing.
 
+mod audit;
 mod box_posture;
 mod break_glass;
 mod certificates;
 mod clock;
 mod config;
 mod desk;
+mod control;
 mod desk_break_glass;
 mod desk_devices;
 mod desk_registers;
@@ -21,7 +23,9 @@ mod pages;
 mod posture;
 mod process;
 mod registers;
+mod record_keeping;
 mod setup_certificate;
+mod reporting;
 mod signed_channel;
 mod sockets;
 mod startup;

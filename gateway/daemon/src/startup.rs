@@ -35,6 +35,7 @@ use crate::late_vault::LateVault;
 use crate::pages::Pages;
 use crate::posture::{self, Posture};
 use crate::stored_notes::StoredNotes;
+use crate::record_keeping::{self, RecordKeeping};
 use crate::{
     box_posture, clock, desk_devices, desks, measure, setup_certificate, signed_channel, sockets,
     steps,
@@ -91,7 +92,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartupError> {
     let lock = Arc::new(lock);
     let drain = Duration::from_secs(config.limits.drain_seconds);
     let mut tasks = JoinSet::new();
-    let certificates = start(config, lock, &mut tasks).await?;
+    let (certificates, records) = start(config, lock, &mut tasks).await?;
 
     let _ = sd_notify::notify(false, &[NotifyState::Ready, NotifyState::Status("serving")]);
     tracing::info!(
@@ -117,6 +118,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartupError> {
         let _ = tokio::task::spawn_blocking(move || running.drain(drain)).await;
     }
     tasks.shutdown().await;
+    records.close().await;
     Ok(())
 }
 
@@ -125,9 +127,17 @@ async fn start(
     config: Config,
     lock: Arc<StateLock>,
     tasks: &mut JoinSet<()>,
-) -> Result<Arc<Certificates>, StartupError> {
+) -> Result<(Arc<Certificates>, RecordKeeping), StartupError> {
     let posture = Arc::new(Posture::open(&config.state_dir));
     posture.runs_on(config.posture.machine());
+    let records = record_keeping::open(
+        &config.audit,
+        &config.state_dir,
+        read_roots(&config.city.anchor)?,
+        &posture,
+        tasks,
+    )
+    .map_err(|error| StartupError::System("a thread for the audit log", error))?;
     let staff = Arc::new(StaffSessions::new()?);
     let vault = Arc::new(LateVault::new(vault_config(&config)));
     let provisioning = ProvisioningConfig {
@@ -236,6 +246,12 @@ async fn start(
     let follow = Feed {
         certificates: Arc::clone(&certificates),
         notes: Arc::clone(&notes),
+    let records = records.start(
+        config.city.gateway_api.clone(),
+        &config.state_dir,
+        (&posture, &certificates, &vault),
+        tasks,
+    );
         staff,
         posture,
         console: made,
@@ -252,7 +268,7 @@ async fn start(
         all_open,
     ));
     let _ = tokio::time::timeout_at(awake, ready).await;
-    Ok(certificates)
+    Ok((certificates, records))
 }
 
 fn vault_config(config: &Config) -> gateway_tpm::Config {

@@ -1,0 +1,404 @@
+//! Feeds the audit log, has its checkpoints signed by the TPM, verifies its files now and then, and puts the check LOG on the
+//! evidence board.
+//!
+//! The log itself is the audit crate's, the signature the TPM's; [`crate::reporting`] carries checkpoints to the city.
+
+mod key;
+mod witness;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use gateway_audit::{
+    AuditSink, Checkpoint, Event, Finding, Id, Incident, Settings, SignedCheckpoint, Status,
+    Version,
+};
+use gateway_policy::{Check, Missing, Observation, Observed, Source, Subject, Timestamp};
+use gateway_tpm::{CheckpointVault, VaultError};
+use tokio::sync::{mpsc, watch};
+
+use crate::certificates::{Certificates, chain};
+use crate::late_vault::LateVault;
+use crate::posture::{self, Posture};
+use key::KeyFile;
+pub(crate) use witness::witness;
+
+/// Checkpoints follow critical entries at this distance at the least, so that a burst costs one signature.
+const TOGETHER: Duration = Duration::from_secs(1);
+/// And this one at the most, when nothing critical happens.
+const HOURLY: Duration = Duration::from_secs(3600);
+/// How often a TPM that does not sign is asked again.
+const RETRY: Duration = Duration::from_secs(15);
+/// How often LOG is put on the board without a change.
+const OBSERVED: Duration = Duration::from_secs(60);
+/// How long the last checkpoint may take when the box stops.
+const LAST: Duration = Duration::from_secs(3);
+
+/// Incidents that wait to be told to the city.
+const INCIDENTS: usize = 64;
+
+/// A checkpoint that the city may be shown, with the key it is checked with.
+#[derive(Clone, Debug)]
+pub(crate) struct Newest {
+    pub(crate) signed: SignedCheckpoint,
+    pub(crate) sequence: u64,
+    pub(crate) facility: String,
+    pub(crate) key: Vec<u8>,
+    /// It was made because something critical happened.
+    pub(crate) urgent: bool,
+}
+
+/// Something that the city is told of at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Told {
+    pub(crate) what: Incident,
+    pub(crate) at: Timestamp,
+    /// Digest of what it is about.
+    pub(crate) digest: Option<[u8; 32]>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    /// The handle for everybody who has something to log.
+    pub(crate) sink: AuditSink,
+    pub(crate) status: watch::Receiver<Option<Status>>,
+    /// Since when the city refuses the checkpoints.
+    refused: watch::Sender<Option<Timestamp>>,
+    newest: watch::Sender<Option<Newest>>,
+    incidents: mpsc::Sender<Told>,
+    boot: Id,
+    key: Mutex<KeyFile>,
+    verify: Duration,
+}
+
+impl Audit {
+    /// Opens the log below `state_dir`; a disk that refuses is tried again, and said. Also returns the incidents to be told.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn open(
+        state_dir: &Path,
+        settings: Settings,
+        verify: Duration,
+    ) -> std::io::Result<(Arc<Self>, mpsc::Receiver<Told>)> {
+        let (sink, status) =
+            gateway_audit::start(state_dir.join("audit"), settings, Arc::new(posture::now))?;
+        let (incidents, told) = mpsc::channel(INCIDENTS);
+        let boot = boot_id();
+        sink.record(Event::Started {
+            version: Version::parse(env!("CARGO_PKG_VERSION")).unwrap_or(Version(0, 0, 0)),
+            boot,
+        });
+        let audit = Self {
+            sink,
+            status,
+            refused: watch::Sender::new(None),
+            newest: watch::Sender::new(None),
+            incidents,
+            boot,
+            key: Mutex::new(KeyFile::new(state_dir)),
+            verify,
+        };
+        Ok((Arc::new(audit), told))
+    }
+
+    /// The newest checkpoint, as it changes.
+    pub(crate) fn newest(&self) -> watch::Receiver<Option<Newest>> {
+        self.newest.subscribe()
+    }
+
+    /// The city did not accept a checkpoint, or has accepted one again.
+    pub(crate) fn refused(&self, refused: bool, sequence: u64, reason: &str) {
+        let changed = self.refused.send_if_modified(|since| {
+            let changed = since.is_some() != refused;
+            if changed {
+                *since = refused.then(posture::now);
+            }
+            changed
+        });
+        if changed && refused {
+            tracing::error!(
+                event = "audit-refused",
+                check = "LOG",
+                sequence,
+                reason,
+                "the city does not accept the audit log: it knows another"
+            );
+            self.sink.record(Event::Refused { sequence });
+        }
+    }
+
+    /// Logs an incident and has the city told.
+    pub(crate) fn incident(&self, what: Incident, digest: Option<[u8; 32]>) {
+        self.sink.record(Event::Incident { what, entry: 0 });
+        let told = Told {
+            what,
+            at: posture::now(),
+            digest,
+        };
+        if self.incidents.try_send(told).is_err() {
+            tracing::error!(
+                event = "status-report",
+                ?what,
+                "too many incidents wait for the city; it sees this one in the log only"
+            );
+        }
+    }
+
+    /// Signs checkpoints: after critical entries, every hour, and when the facility gets its certificate.
+    pub(crate) async fn sign(
+        self: Arc<Self>,
+        vault: Arc<LateVault>,
+        certificates: Arc<Certificates>,
+    ) {
+        let mut status = self.status.clone();
+        let mut identity = certificates.city_tls();
+        let mut covered = 0;
+        let mut told = String::new();
+        loop {
+            let Some(critical) = status
+                .borrow_and_update()
+                .as_ref()
+                .map(|status| status.critical)
+            else {
+                if status.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                continue;
+            };
+            let facility = certificates
+                .identity()
+                .await
+                .map(|identity| identity.facility_id);
+            match self
+                .checkpoint(&vault, facility.unwrap_or_default(), critical > covered)
+                .await
+            {
+                Ok(()) => {
+                    covered = critical;
+                    told.clear();
+                }
+                Err(error) => {
+                    let error = chain(&error);
+                    if told != error {
+                        tracing::warn!(event = "audit-unsigned", %error, "no checkpoint of the audit log was signed; trying on");
+                        told = error;
+                    }
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+            }
+            tokio::time::sleep(TOGETHER).await;
+            let more = async {
+                while status
+                    .borrow_and_update()
+                    .as_ref()
+                    .is_none_or(|status| status.critical <= covered)
+                {
+                    if status.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+            };
+            tokio::select! {
+                () = more => {}
+                () = tokio::time::sleep(HOURLY) => {}
+                _ = identity.changed() => {}
+            }
+        }
+    }
+
+    async fn checkpoint(
+        self: &Arc<Self>,
+        vault: &Arc<LateVault>,
+        facility: String,
+        urgent: bool,
+    ) -> Result<(), CheckpointError> {
+        let (this, with) = (Arc::clone(self), Arc::clone(vault));
+        let key = tokio::task::spawn_blocking(move || this.lock().get(&*with))
+            .await
+            .map_err(|_| CheckpointError::Interrupted)??;
+        let spki = key.spki_der();
+        self.sink.register_key(spki.clone()).await??;
+        let head = self.sink.head().await??;
+        let checkpoint = Checkpoint {
+            sequence: head.sequence,
+            count: head.count,
+            head: head.head,
+            log: head.log,
+            boot: self.boot,
+            at: posture::now(),
+            key: gateway_audit::spki_id(&spki),
+            facility: facility.clone(),
+        }
+        .to_bytes();
+        let (this, with, bytes) = (Arc::clone(self), Arc::clone(vault), checkpoint.clone());
+        let signature = tokio::task::spawn_blocking(move || {
+            let signed = with.sign_checkpoint(&key, &bytes);
+            if matches!(signed, Err(VaultError::KeyLost)) {
+                // The TPM was cleared: the next attempt makes another key, which the city takes after a new number.
+                this.lock().forget();
+            }
+            signed
+        })
+        .await
+        .map_err(|_| CheckpointError::Interrupted)??;
+        let signed = SignedCheckpoint {
+            checkpoint,
+            signature,
+        };
+        self.sink.store_checkpoint(signed.clone()).await??;
+        self.newest.send_replace(Some(Newest {
+            signed,
+            sequence: head.sequence,
+            facility,
+            key: spki,
+            urgent,
+        }));
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, KeyFile> {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Verifies the files at intervals and removes old ones. What does not verify has been put aside when this hears of it.
+    pub(crate) async fn check(self: Arc<Self>) {
+        let mut after_fault = false;
+        loop {
+            let broken = self
+                .status
+                .borrow()
+                .as_ref()
+                .and_then(|status| status.broken);
+            if broken.is_some() && !std::mem::replace(&mut after_fault, broken.is_some()) {
+                self.incident(Incident::Tampering, None);
+            }
+            tokio::time::sleep(self.verify).await;
+            match self.sink.check().await {
+                Ok(Ok(findings)) if findings.is_empty() => after_fault &= broken.is_some(),
+                Ok(Ok(findings)) => {
+                    after_fault = true;
+                    self.incident(Incident::Tampering, Some(digest_of(&findings)));
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(event = "audit-unwritable", error = %chain(&error), "the audit log could not be verified")
+                }
+                Err(_) => {}
+            }
+            if let Ok(Err(error)) = self.sink.remove_old().await {
+                tracing::warn!(event = "audit-unwritable", error = %chain(&error), "old entries could not be removed");
+            }
+        }
+    }
+
+    /// Puts LOG on the board at every change and now and then.
+    pub(crate) async fn observe(self: Arc<Self>, posture: Arc<Posture>) {
+        let mut status = self.status.clone();
+        let mut refused = self.refused.subscribe();
+        let mut alive = true;
+        let mut before = None;
+        loop {
+            let now = posture::now();
+            let observed = match status.borrow_and_update().as_ref() {
+                Some(status) if alive => {
+                    gateway_audit::observe(status, *refused.borrow_and_update(), now)
+                }
+                _ => Observed {
+                    check: Check::Log,
+                    observation: Observation::Unknown(if alive {
+                        Missing::Never
+                    } else {
+                        Missing::Error
+                    }),
+                    at: now,
+                    source: Source::Measured,
+                    digest: [0; 32],
+                },
+            };
+            // Each entry changes the status; the board hears of it when it says something else.
+            if before.replace(observed.observation) != Some(observed.observation) {
+                posture.observe(Subject::Box, observed);
+            }
+            let changed = tokio::time::timeout(OBSERVED, async {
+                tokio::select! {
+                    ended = status.changed(), if alive => ended.is_ok(),
+                    _ = refused.changed() => true,
+                }
+            });
+            match changed.await {
+                Ok(still) => alive &= still,
+                Err(_) => before = None,
+            }
+        }
+    }
+
+    /// The last entry and, if the TPM is quick, the last checkpoint. For when the box stops.
+    pub(crate) async fn close(self: &Arc<Self>, vault: &Arc<LateVault>, facility: Option<String>) {
+        let _ = self.sink.durably(Event::Stopped).await;
+        let last = self.checkpoint(vault, facility.unwrap_or_default(), true);
+        let _ = tokio::time::timeout(LAST, last).await;
+        self.sink.stop().await;
+    }
+}
+
+/// Why there is no checkpoint now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    /// The TPM.
+    #[error("the TPM does not sign")]
+    Vault(#[from] VaultError),
+    /// The file of the key.
+    #[error("the audit key's file {}", .0.display())]
+    File(PathBuf, #[source] std::io::Error),
+    /// The log.
+    #[error("the audit log")]
+    Log(#[from] gateway_audit::LogError),
+    /// The log's thread.
+    #[error("the audit log")]
+    Ended(#[from] gateway_audit::Ended),
+    /// The process ends.
+    #[error("cut short")]
+    Interrupted,
+}
+
+fn digest_of(findings: &[Finding]) -> [u8; 32] {
+    let text: String = findings
+        .iter()
+        .map(|finding| format!("{finding}\n"))
+        .collect();
+    gateway_audit::Digest::of(&[text.as_bytes()]).0
+}
+
+/// random(4): a name for this boot of the kernel; zeros where there is none.
+fn boot_id() -> Id {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .ok()
+        .and_then(|text| Id::parse(text.trim()))
+        .unwrap_or(Id([0; 16]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tpm_takes_what_the_log_calls_a_checkpoint() {
+        let checkpoint = Checkpoint {
+            sequence: 1,
+            count: 2,
+            head: gateway_audit::Digest([3; 32]),
+            log: Id([4; 16]),
+            boot: Id([5; 16]),
+            at: Timestamp(6),
+            key: gateway_audit::Digest([7; 32]),
+            facility: "tkh-1001".to_owned(),
+        };
+        let bytes = checkpoint.to_bytes();
+        assert!(bytes.starts_with(gateway_tpm::CHECKPOINT_PREFIX));
+        assert_eq!(Checkpoint::from_bytes(&bytes), Ok(checkpoint));
+        assert_ne!(boot_id(), Id([0; 16]));
+    }
+}

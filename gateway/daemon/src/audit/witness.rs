@@ -1,0 +1,144 @@
+//! Writes down what the evidence board does: every change of a check, of the box's verdict, of emergencies. It judges nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_audit::{AuditSink, BreakGlass, Digest, Event, LogFault};
+use gateway_policy::{Emergency, Gate, Rule, Transition};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::posture::{self, Posture};
+
+/// How often verdict and emergencies are looked at; changes of checks come by themselves.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Follows the board from now on, for as long as it is there.
+pub(crate) fn witness(posture: Arc<Posture>, sink: AuditSink) -> impl Future<Output = ()> + Send {
+    let transitions = posture.transitions();
+    follow(posture, sink, transitions)
+}
+
+async fn follow(posture: Arc<Posture>, sink: AuditSink, mut transitions: Receiver<Transition>) {
+    let mut verdict = None;
+    let mut emergencies: Vec<Emergency> = posture.emergencies().emergencies().to_vec();
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            heard = transitions.recv() => match heard {
+                Ok(transition) => sink.record(of_check(&transition)),
+                Err(RecvError::Lagged(count)) => sink.record(Event::Log {
+                    what: LogFault::EntriesLost,
+                    count,
+                    first_checkpoint: None,
+                }),
+                Err(RecvError::Closed) => return std::future::pending().await,
+            },
+            _ = look.tick() => {
+                let now = posture::now();
+                let seen = Gate::new().box_verdict(&posture.snapshot(), now);
+                let changed = verdict.replace((seen.effect, seen.rule)) != Some((seen.effect, seen.rule));
+                if changed && !matches!(seen.rule, Some(Rule::Check(_))) {
+                    sink.record(Event::Gate { effect: seen.effect, rule: seen.rule });
+                }
+                let newest = posture.emergencies();
+                for event in of_emergencies(&emergencies, newest.emergencies(), now) {
+                    sink.record(event);
+                }
+                emergencies = newest.emergencies().to_vec();
+            }
+        }
+    }
+}
+
+fn of_check(transition: &Transition) -> Event {
+    Event::Verdict {
+        subject: transition.subject,
+        check: transition.check,
+        state: transition.to,
+        effect: transition.effect,
+        since: transition.since,
+        deadline: transition.deadline,
+        source: transition.source,
+        digest: transition.digest.map(Digest),
+    }
+}
+
+/// What happened between two looks at the record of emergencies.
+fn of_emergencies(
+    before: &[Emergency],
+    after: &[Emergency],
+    now: gateway_policy::Timestamp,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    for emergency in after {
+        let old = before.iter().find(|old| old.number == emergency.number);
+        let mut happened = |what| {
+            events.push(Event::BreakGlass {
+                what,
+                number: emergency.number,
+                reason: emergency.reason,
+                until: emergency.until,
+            });
+        };
+        match old {
+            None => happened(BreakGlass::Opened),
+            Some(old) if old.until < emergency.until => happened(BreakGlass::Renewed),
+            Some(old) if old.until > emergency.until && emergency.until <= now => {
+                happened(BreakGlass::Ended)
+            }
+            Some(_) => {}
+        }
+        if emergency.reviewed.is_some() && old.is_none_or(|old| old.reviewed.is_none()) {
+            happened(BreakGlass::Reviewed);
+        }
+        if emergency.countersigned && old.is_none_or(|old| !old.countersigned) {
+            happened(BreakGlass::Countersigned);
+        }
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_policy::{Reason, Timestamp};
+
+    fn emergency(until: i64) -> Emergency {
+        Emergency {
+            number: 1,
+            opened: Timestamp(0),
+            until: Timestamp(until),
+            reason: Reason::Disaster,
+            by_code: false,
+            reviewed: None,
+            countersigned: false,
+        }
+    }
+
+    #[test]
+    fn an_emergency_is_written_down_when_it_opens_grows_longer_ends_and_is_reviewed() {
+        let kinds = |before: &[Emergency], after: &[Emergency]| -> Vec<BreakGlass> {
+            of_emergencies(before, after, Timestamp(50))
+                .into_iter()
+                .map(|event| match event {
+                    Event::BreakGlass { what, .. } => what,
+                    other => panic!("{other:?}"),
+                })
+                .collect()
+        };
+        let (short, long) = ([emergency(100)], [emergency(200)]);
+        assert_eq!(kinds(&[], &short), [BreakGlass::Opened]);
+        assert_eq!(kinds(&short, &short), []);
+        assert_eq!(kinds(&short, &long), [BreakGlass::Renewed]);
+        assert_eq!(kinds(&long, &[emergency(50)]), [BreakGlass::Ended]);
+        let mut reviewed = emergency(100);
+        reviewed.reviewed = Some(Timestamp(60));
+        reviewed.countersigned = true;
+        assert_eq!(
+            kinds(&short, &[reviewed]),
+            [BreakGlass::Reviewed, BreakGlass::Countersigned]
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! What the control socket answers, from the newest snapshot. Ids, states, times and digests; devices by their pseudonyms.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gateway_policy::report::{self, Report};
+use gateway_policy::{Gate, Rule};
+use serde_json::{Value, json};
+
+use crate::audit::Audit;
+use crate::certificates::Certificates;
+use crate::posture::{self, Posture};
+
+/// Everything that is asked for.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    pub(crate) posture: Arc<Posture>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) certificates: Arc<Certificates>,
+}
+
+impl Answers {
+    /// How the box is, in a few lines.
+    pub(crate) async fn status(&self) -> Value {
+        let now = posture::now();
+        let snapshot = self.posture.snapshot();
+        let verdict = Gate::new().box_verdict(&snapshot, now);
+        let identity = self.certificates.identity().await;
+        let audit = self.audit.status.borrow().clone();
+        json!({
+            "time": now.0,
+            "version": env!("CARGO_PKG_VERSION"),
+            "facility": identity.as_ref().map(|identity| identity.facility_id.clone()),
+            "certificate_until": identity.as_ref().map(|identity| identity.not_after.unix_timestamp()),
+            "effect": verdict.effect.id(),
+            "rule": verdict.rule.map_or("OK", Rule::id),
+            "since": verdict.since.0,
+            "devices": snapshot.devices().iter().filter(|device| device.revoked.is_none()).count(),
+            "break_glass_until": snapshot.break_glass(now).map(|until| until.0),
+            "policy_version": snapshot.policy().version,
+            "audit": audit.map(|audit| json!({
+                "log": audit.log,
+                "entries": audit.written.0,
+                "checkpoint": audit.checkpoint.map(|checkpoint| json!({ "sequence": checkpoint.sequence, "entries": checkpoint.count, "time": checkpoint.at.0 })),
+                "acknowledged": audit.acknowledged.map(|at| at.0),
+                "broken_since": audit.broken.map(|at| at.0),
+                "unwritable_since": audit.unwritable.map(|at| at.0),
+                "lost": audit.lost,
+            })),
+        })
+    }
+
+    /// Every check of every subject, and what each article comes to.
+    pub(crate) async fn report(&self) -> Value {
+        let report = report::report(&self.posture.snapshot(), posture::now());
+        let articles: Vec<Value> = articles(&report)
+            .into_iter()
+            .map(|article| json!({ "article": article, "mark": report.mark(article) }))
+            .collect();
+        let identity = self.certificates.identity().await;
+        let mut value = serde_json::to_value(&report).unwrap_or_default();
+        value["facility"] = identity.map(|identity| identity.facility_id).into();
+        value["articles"] = articles.into();
+        value
+    }
+}
+
+/// The articles that something was looked at for.
+fn articles(report: &Report) -> BTreeSet<u8> {
+    report
+        .rows
+        .iter()
+        .flat_map(|row| row.articles.iter().copied())
+        .collect()
+}

@@ -1,0 +1,144 @@
+//! Starts what gives account of the box: the audit log, reports to the city, the control socket. Wiring only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_audit::{AuditSink, Settings};
+use gateway_city::Endpoint;
+use rustls::pki_types::CertificateDer;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::audit::{Audit, Told, witness};
+use crate::certificates::Certificates;
+use crate::control::{self, Answers};
+use crate::late_vault::LateVault;
+use crate::posture::Posture;
+use crate::reporting::Reporting;
+
+/// Table `[audit]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Table {
+    /// Days that entries are kept.
+    pub(crate) days: u32,
+    /// Bytes of all entries together; the oldest go first.
+    pub(crate) bytes: u64,
+    /// Seconds between two verifications of the files.
+    pub(crate) verify_seconds: u64,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            days: 400,
+            bytes: 256 << 20,
+            verify_seconds: 900,
+        }
+    }
+}
+
+/// The log, open before anything happens that belongs into it.
+pub(crate) struct Opened {
+    audit: Arc<Audit>,
+    incidents: mpsc::Receiver<Told>,
+    roots: Vec<CertificateDer<'static>>,
+}
+
+/// Opens the log and begins to write down what the evidence board does.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn open(
+    table: &Table,
+    state_dir: &std::path::Path,
+    roots: Vec<CertificateDer<'static>>,
+    posture: &Arc<Posture>,
+    tasks: &mut JoinSet<()>,
+) -> std::io::Result<Opened> {
+    let settings = Settings {
+        keep_days: table.days,
+        keep_bytes: table.bytes,
+        roots: roots.clone(),
+        ..Settings::default()
+    };
+    let verify = Duration::from_secs(table.verify_seconds);
+    let (audit, incidents) = Audit::open(state_dir, settings, verify)?;
+    tasks.spawn(witness(Arc::clone(posture), audit.sink.clone()));
+    tasks.spawn(Arc::clone(&audit).observe(Arc::clone(posture)));
+    tasks.spawn(Arc::clone(&audit).check());
+    Ok(Opened {
+        audit,
+        incidents,
+        roots,
+    })
+}
+
+impl Opened {
+    /// The handle for everybody who has something to log.
+    pub(crate) fn sink(&self) -> AuditSink {
+        self.audit.sink.clone()
+    }
+
+    /// The log for those who also report incidents.
+    pub(crate) fn audit(&self) -> Arc<Audit> {
+        Arc::clone(&self.audit)
+    }
+
+    /// Starts what needs certificates and the TPM.
+    pub(crate) fn start(
+        self,
+        endpoint: Endpoint,
+        state_dir: &std::path::Path,
+        (posture, certificates, vault): (&Arc<Posture>, &Arc<Certificates>, &Arc<LateVault>),
+        tasks: &mut JoinSet<()>,
+    ) -> RecordKeeping {
+        let audit = self.audit;
+        tasks.spawn(Arc::clone(&audit).sign(Arc::clone(vault), Arc::clone(certificates)));
+        let reporting = Reporting {
+            audit: Arc::clone(&audit),
+            posture: Arc::clone(posture),
+            certificates: Arc::clone(certificates),
+            endpoint,
+            roots: self.roots,
+        };
+        tasks.spawn(reporting.run(self.incidents));
+        let socket = control::path(state_dir);
+        match control::open(&socket) {
+            Ok(listener) => {
+                let answers = Answers {
+                    posture: Arc::clone(posture),
+                    audit: Arc::clone(&audit),
+                    certificates: Arc::clone(certificates),
+                };
+                tasks.spawn(control::serve(listener, Arc::new(answers)));
+            }
+            // Nobody at the facility uses it; requests are served without.
+            Err(error) => {
+                tracing::warn!(event = "control", %error, socket = %socket.display(), "gatewayctl cannot be answered");
+            }
+        }
+        RecordKeeping {
+            audit,
+            certificates: Arc::clone(certificates),
+            vault: Arc::clone(vault),
+        }
+    }
+}
+
+/// What is running, for the end.
+pub(crate) struct RecordKeeping {
+    audit: Arc<Audit>,
+    certificates: Arc<Certificates>,
+    vault: Arc<LateVault>,
+}
+
+impl RecordKeeping {
+    /// The last entry and the last checkpoint.
+    pub(crate) async fn close(self) {
+        let facility = self.certificates.identity().await;
+        let facility = facility.map(|identity| identity.facility_id);
+        self.audit.close(&self.vault, facility).await;
+    }
+}

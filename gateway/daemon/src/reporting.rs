@@ -1,0 +1,435 @@
+//! Tells the city how the box is: checks, the newest audit checkpoint, incidents. Takes its countersignature back to the log.
+//!
+//! What leaves here is ids, states, times and digests; devices by their pseudonyms. It judges nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use gateway_audit::{Incident, Receipt};
+use gateway_city::backoff::{Backoff, Random, system_random};
+use gateway_city::api::GatewayApi;
+use gateway_city::{CityError, Endpoint, Timeouts};
+use gateway_policy::report::{self, Mark, Row};
+use gateway_policy::{Effect, Snapshot, Timestamp};
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::audit::{Audit, Newest, Told};
+use crate::certificates::{Certificates, chain};
+use crate::posture::{self, Posture};
+
+/// Until the next report, when the city names no interval.
+const INTERVAL: Duration = Duration::from_secs(900);
+/// What the city may name.
+const SHORTEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
+/// Reports because of something critical are at least so far apart.
+const APART: Duration = Duration::from_secs(10);
+const FIRST_RETRY: Duration = Duration::from_secs(2);
+const LAST_RETRY: Duration = Duration::from_secs(300);
+/// Checks that one report may hold; more devices than that are told of in turn by none.
+const MOST_CHECKS: usize = 1000;
+
+/// See the module.
+pub(crate) struct Reporting {
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) posture: Arc<Posture>,
+    pub(crate) certificates: Arc<Certificates>,
+    pub(crate) endpoint: Endpoint,
+    /// The city's roots, for its countersignatures.
+    pub(crate) roots: Vec<CertificateDer<'static>>,
+}
+
+/// The city's answer to a report.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    next_report_seconds: Option<u64>,
+    audit: Option<Word>,
+}
+
+/// What it says of the checkpoint.
+#[derive(Debug, Deserialize)]
+struct Word {
+    accepted: bool,
+    time: Option<i64>,
+    countersignature: Option<String>,
+    certificates: Option<Vec<String>>,
+    reason: Option<String>,
+}
+
+impl Reporting {
+    /// Reports whenever there is a certificate to show.
+    pub(crate) async fn run(self, mut incidents: mpsc::Receiver<Told>) {
+        let mut tls = self.certificates.city_tls();
+        loop {
+            let Some(config) = tls.borrow_and_update().clone() else {
+                if tls.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+                continue;
+            };
+            let (configs, watched) = watch::channel(config);
+            let api = GatewayApi::new(self.endpoint.clone(), watched, Timeouts::default());
+            tokio::select! {
+                () = self.report(&api, &mut incidents) => {}
+                () = pass_on(&mut tls, &configs) => {}
+            }
+        }
+    }
+
+    async fn report(&self, api: &GatewayApi, incidents: &mut mpsc::Receiver<Told>) {
+        let mut random = system_random();
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        let mut newest = self.audit.newest();
+        let mut told_failure = String::new();
+        // A moment for the first checkpoint: it is being made while this begins.
+        let _ = tokio::time::timeout(FIRST_RETRY, newest.wait_for(of_facility)).await;
+        loop {
+            let shown = newest
+                .borrow_and_update()
+                .clone()
+                .filter(|newest| !newest.facility.is_empty());
+            let pause = match self.send(api, shown.as_ref()).await {
+                Ok(interval) => {
+                    backoff.reset();
+                    told_failure.clear();
+                    // A tenth more or less, so that the boxes of a city do not all come at once.
+                    interval.mul_f64(0.9 + 0.2 * random())
+                }
+                Err(error) => {
+                    self.after_failure(&error, &mut backoff, &mut random, &mut told_failure)
+                        .await
+                }
+            };
+            let again = Instant::now() + pause;
+            let soon = Instant::now() + APART.min(pause);
+            self.wait(
+                api,
+                &mut newest,
+                incidents,
+                (again, soon),
+                told_failure.is_empty(),
+            )
+            .await;
+        }
+    }
+
+    /// Until the next report is due, or something critical has a checkpoint. Incidents go out meanwhile.
+    async fn wait(
+        &self,
+        api: &GatewayApi,
+        newest: &mut watch::Receiver<Option<Newest>>,
+        incidents: &mut mpsc::Receiver<Told>,
+        (again, soon): (Instant, Instant),
+        reachable: bool,
+    ) {
+        loop {
+            let urgent = async {
+                tokio::time::sleep_until(soon).await;
+                loop {
+                    if newest.borrow().as_ref().is_some_and(|newest| newest.urgent)
+                        && newest.has_changed().unwrap_or(false)
+                    {
+                        return;
+                    }
+                    if newest.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    newest.mark_changed();
+                    if newest.borrow().as_ref().is_none_or(|newest| !newest.urgent) {
+                        newest.mark_unchanged();
+                    }
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(again) => return,
+                // While the city does not answer, back-off alone decides.
+                () = urgent, if reachable => return,
+                Some(told) = incidents.recv(), if reachable => self.tell(api, told).await,
+            }
+        }
+    }
+
+    /// Sends one incident until the city has it; each try has the same key and body.
+    async fn tell(&self, api: &GatewayApi, told: Told) {
+        let key = key_of(&incident(&told, "").to_string());
+        let body = incident(&told, &key[..16]).to_string();
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        let mut random = system_random();
+        let mut said = String::new();
+        loop {
+            match api.post_incident(&key, Bytes::from(body.clone())).await {
+                Ok(_) => {
+                    tracing::info!(event = "status-report", what = ?told.what, "the city has been told of an incident");
+                    return;
+                }
+                Err(error) => {
+                    let pause = self
+                        .after_failure(&error, &mut backoff, &mut random, &mut said)
+                        .await;
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn after_failure(
+        &self,
+        error: &CityError,
+        backoff: &mut Backoff,
+        random: &mut Random,
+        told: &mut String,
+    ) -> Duration {
+        let text = chain(error);
+        if *told != text {
+            tracing::warn!(event = "status-report", error = %text, "the city could not be told how the box is; trying on");
+            *told = text;
+        }
+        let retry_after = match error {
+            CityError::Refused { retry_after, .. } => *retry_after,
+            CityError::Revoked { .. } => {
+                self.certificates.revoked().await;
+                Some(LONGEST)
+            }
+            _ => None,
+        };
+        backoff.delay(random(), retry_after)
+    }
+
+    /// One report. Answers how long until the next.
+    async fn send(&self, api: &GatewayApi, newest: Option<&Newest>) -> Result<Duration, CityError> {
+        let body = status(&self.posture.snapshot(), newest, posture::now()).to_string();
+        let answer = api.post_status(&key_of(&body), Bytes::from(body)).await?;
+        let Ok(answer) = serde_json::from_slice::<Answer>(&answer) else {
+            tracing::warn!(
+                event = "status-report",
+                "the city's answer to a report cannot be read"
+            );
+            return Ok(INTERVAL);
+        };
+        if let (Some(newest), Some(word)) = (newest, answer.audit) {
+            self.hear(newest, word).await;
+        }
+        let interval = answer
+            .next_report_seconds
+            .map_or(INTERVAL, Duration::from_secs);
+        Ok(interval.clamp(SHORTEST, LONGEST))
+    }
+
+    /// Takes the city's word on a checkpoint to the log.
+    async fn hear(&self, newest: &Newest, word: Word) {
+        if !word.accepted {
+            let reason = word.reason.as_deref().map_or("unknown", known_reason);
+            self.audit.refused(true, newest.sequence, reason);
+            return;
+        }
+        let Some(receipt) = receipt(word) else {
+            tracing::warn!(
+                event = "status-report",
+                "the city's countersignature cannot be read"
+            );
+            return;
+        };
+        if let Err(error) = receipt.check(&newest.signed, &self.roots) {
+            tracing::error!(event = "audit-refused", check = "LOG", error = %chain(&error), "a countersignature is not the city's");
+            return;
+        }
+        self.audit.refused(false, newest.sequence, "");
+        match self
+            .audit
+            .sink
+            .store_receipt(newest.sequence, receipt)
+            .await
+        {
+            // The same checkpoint may be reported twice; its first countersignature stays.
+            Ok(Ok(()) | Err(gateway_audit::LogError::NotOurs)) => {}
+            Ok(Err(error)) => {
+                tracing::error!(event = "audit-unwritable", error = %chain(&error), "a countersignature could not be kept")
+            }
+            Err(error) => {
+                tracing::error!(event = "audit-unwritable", %error, "a countersignature could not be kept")
+            }
+        }
+    }
+}
+
+fn of_facility(newest: &Option<Newest>) -> bool {
+    newest
+        .as_ref()
+        .is_some_and(|newest| !newest.facility.is_empty())
+}
+
+/// Renewed certificates go on with the same connection; ends when there is none any more.
+async fn pass_on(
+    tls: &mut watch::Receiver<Option<Arc<ClientConfig>>>,
+    configs: &watch::Sender<Arc<ClientConfig>>,
+) {
+    while tls.changed().await.is_ok() {
+        match tls.borrow_and_update().clone() {
+            Some(next) => drop(configs.send_replace(next)),
+            None => return,
+        }
+    }
+    std::future::pending().await
+}
+
+/// The city's reasons; anything else it might say is not written to the journal.
+fn known_reason(reason: &str) -> &'static str {
+    [
+        "signature",
+        "other-facility",
+        "other-log",
+        "other-key",
+        "smaller-count",
+        "different-head",
+    ]
+    .into_iter()
+    .find(|known| *known == reason)
+    .unwrap_or("unknown")
+}
+
+fn receipt(word: Word) -> Option<Receipt> {
+    let decode = |text: &String| STANDARD.decode(text).ok();
+    Some(Receipt {
+        at: Timestamp(word.time?),
+        signature: decode(&word.countersignature?)?,
+        chain: word
+            .certificates?
+            .iter()
+            .map(decode)
+            .collect::<Option<_>>()?,
+    })
+}
+
+/// The same body has the same key: sent twice, it is one report.
+fn key_of(body: &str) -> String {
+    gateway_audit::Digest::of(&[body.as_bytes()]).to_string()[..32].to_owned()
+}
+
+fn status(snapshot: &Snapshot, newest: Option<&Newest>, now: Timestamp) -> Value {
+    let rows = report::report(snapshot, now).rows;
+    let checks: Vec<Value> = rows.iter().take(MOST_CHECKS).map(line).collect();
+    let mut report = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "slot": "none",
+        "checks": checks,
+    });
+    if let Some(newest) = newest {
+        report["checkpoint"] = json!({
+            "checkpoint": STANDARD.encode(&newest.signed.checkpoint),
+            "signature": STANDARD.encode(&newest.signed.signature),
+            "key": STANDARD.encode(&newest.key),
+        });
+    }
+    report
+}
+
+fn line(row: &Row) -> Value {
+    let mut line = json!({
+        "id": row.rule,
+        "state": word(row),
+        "since": written(row.since),
+    });
+    if let Some(device) = row.device {
+        line["device"] = device.to_string().into();
+    }
+    if let Some(digest) = &row.digest {
+        line["evidence"] = digest.as_str().into();
+    }
+    line
+}
+
+/// What the interface calls the state: what it does to traffic, or why it does nothing.
+const fn word(row: &Row) -> &'static str {
+    match (row.effect, row.mark) {
+        (Effect::Block, _) => "block",
+        (Effect::Restrict, _) => "restrict",
+        (_, Mark::Unknown) => "unknown",
+        (Effect::Warn, _) => "warn",
+        (Effect::Allow, Mark::NotApplicable) => "not_applicable",
+        (Effect::Allow, Mark::Pass) => "ok",
+        (Effect::Allow, Mark::Warn | Mark::Fail) => "grace",
+    }
+}
+
+fn incident(told: &Told, id: &str) -> Value {
+    let (kind, summary) = match told.what {
+        Incident::Malware => ("malware", "検査で見つかったため、転送せずに止めました。"),
+        Incident::Tampering => (
+            "tampering",
+            "監査記録が変更されていました。元の記録は別に保管しています。",
+        ),
+        Incident::LostDevice => (
+            "lost-device",
+            "登録した端末を紛失したと届け出がありました。",
+        ),
+        Incident::Misuse => ("misuse", "不正な利用の疑いがあります。"),
+        Incident::Other => ("other", "機器からの連絡です。"),
+    };
+    let mut report = json!({
+        "id": format!("AUDIT-{id}"),
+        "kind": kind,
+        "at": written(told.at),
+        "summary": summary,
+    });
+    if let Some(digest) = told.digest {
+        report["evidence"] = gateway_audit::Digest(digest).to_string().into();
+    }
+    report
+}
+
+fn written(at: Timestamp) -> String {
+    OffsetDateTime::from_unix_timestamp(at.0)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_holds_ids_states_times_and_digests_and_nothing_else() {
+        let now = Timestamp(1_795_000_000);
+        let report = status(&Snapshot::nothing_known(now), None, now);
+        let checks = report["checks"].as_array().unwrap();
+        assert!(checks.len() > 10);
+        for check in checks {
+            for (name, value) in check.as_object().unwrap() {
+                assert!(
+                    ["id", "state", "since", "evidence", "device"].contains(&name.as_str()),
+                    "{name}"
+                );
+                assert!(value.as_str().unwrap().is_ascii());
+            }
+        }
+        assert_eq!(key_of("a"), key_of("a"));
+        assert_ne!(key_of("a"), key_of("b"));
+    }
+
+    #[test]
+    fn half_a_countersignature_is_none() {
+        let word = |text: &str| receipt(serde_json::from_str(text).unwrap());
+        assert!(
+            word(r#"{"accepted":true,"time":5,"countersignature":"AAAA","certificates":["AAAA"]}"#)
+                .is_some()
+        );
+        for half in [
+            r#"{"accepted":true,"time":5,"countersignature":"AAAA"}"#,
+            r#"{"accepted":true,"countersignature":"AAAA","certificates":["AAAA"]}"#,
+            r#"{"accepted":true,"time":5,"countersignature":"?","certificates":[]}"#,
+        ] {
+            assert!(word(half).is_none(), "{half}");
+        }
+    }
+}
