@@ -79,6 +79,9 @@ pub enum UnknownDevices {
     /// They reach the public portal and the box's pages only (第29条).
     #[default]
     Refuse,
+    /// As long as no device is registered they are let through with a warning, for somebody has to sign in who registers
+    /// the first one; from then on they are refused.
+    RefuseOnceOneIsRegistered,
     /// They are let through with a warning: while a facility's devices are being registered.
     Warn,
 }
@@ -131,7 +134,15 @@ impl Gate {
             // Also one whose certificate is good but that is in the register no longer.
             let effect = match self.unknown_devices {
                 UnknownDevices::Refuse => Effect::Block,
-                UnknownDevices::Warn => Effect::Warn,
+                UnknownDevices::RefuseOnceOneIsRegistered
+                    if snapshot
+                        .devices()
+                        .iter()
+                        .any(|known| known.revoked.is_none()) =>
+                {
+                    Effect::Block
+                }
+                UnknownDevices::RefuseOnceOneIsRegistered | UnknownDevices::Warn => Effect::Warn,
             };
             worst.hear(Rule::Device, Finding::new(effect, snapshot.taken), None);
             return worst;
@@ -220,7 +231,9 @@ fn hear_device(worst: &mut Verdict, device: &DeviceEntry, snapshot: &Snapshot, n
     let time = snapshot.time(now);
     let break_glass = snapshot.break_glass(now);
     let absence = just_back(device.seen, time);
-    for (check, entry) in DEVICE_CHECKS.into_iter().zip(&device.checks) {
+    // The report first: where none arrives, all the rest is unknown for that reason.
+    let all = DEVICE_CHECKS.into_iter().zip(&device.checks);
+    for (check, entry) in all.rev() {
         let entry = entry.caught_up(absence);
         let finding = Finding {
             effect: entry.effect(time),

@@ -146,7 +146,7 @@ impl Ledger {
         }
         let mut ledger: Self = serde_json::from_slice(bytes).map_err(LedgerError::Malformed)?;
         ledger.time.pass(now);
-        let now = ledger.time.of(now);
+        let now = ledger.time.now(now);
         ledger.introduce_new_checks(now);
         for check in [Check::AvAlive, Check::Boot, Check::Clock] {
             let thresholds = *ledger.policy.thresholds(check);
@@ -209,7 +209,7 @@ impl Ledger {
         } else {
             self.look_at_the_clock(now);
         }
-        let (clock, now) = (now, self.time.of(now));
+        let (clock, now) = (now, self.time.now(now));
         let policy = Arc::clone(&self.policy);
         let thresholds = policy.thresholds(check);
         let observed = self.in_ledger_time(observed, clock);
@@ -228,14 +228,18 @@ impl Ledger {
         if observed.at.age(clock) < -crate::record::CLOCK_STEP {
             observed.observation = Observation::Unknown(crate::Missing::Error);
         }
-        observed.at = self.time.of(observed.at.min(clock));
+        observed.at = if observed.at >= clock {
+            self.time.now(clock)
+        } else {
+            self.time.of(observed.at)
+        };
         observed
     }
 
     /// Lets time pass. Tells what changed by it: evidence grown stale, deadlines reached, the policy's end.
     pub fn tick(&mut self, now: Timestamp) -> Vec<Transition> {
         self.look_at_the_clock(now);
-        let now = self.time.of(now);
+        let now = self.time.now(now);
         if self.policy.is_expired(now) {
             self.set_policy(Policy::built_in(), now);
         }
@@ -257,7 +261,7 @@ impl Ledger {
 
     fn look_at_the_clock(&mut self, clock: Timestamp) {
         if self.time.pass(clock) == Passed::Backwards {
-            let now = self.time.of(clock);
+            let now = self.time.now(clock);
             let rolled_back = Observed {
                 check: Check::Clock,
                 observation: Observation::Fail {
@@ -298,7 +302,7 @@ impl Ledger {
     /// Exceptions that the former policy made end with it.
     pub fn set_policy(&mut self, policy: Policy, now: Timestamp) {
         self.time.pass(now);
-        let now = self.time.of(now);
+        let now = self.time.now(now);
         let policy = Arc::new(policy);
         self.policy = Arc::clone(&policy);
         let adopt = |records: &mut Records| {
@@ -341,7 +345,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<Option<Transition>, WaiverError> {
         self.look_at_the_clock(now);
-        let now = self.time.of(now);
+        let now = self.time.now(now);
         waiver.permitted(check, now)?;
         let cell = self
             .cell_mut(subject, check)
@@ -365,7 +369,7 @@ impl Ledger {
     /// The record of emergencies, to open or review one, with the moment in the ledger's time.
     pub fn break_glass_mut(&mut self, now: Timestamp) -> (&mut BreakGlass, Timestamp) {
         self.look_at_the_clock(now);
-        (&mut self.break_glass, self.time.of(now))
+        (&mut self.break_glass, self.time.now(now))
     }
 
     /// One check as it stands.
@@ -401,12 +405,13 @@ impl Ledger {
         Snapshot {
             taken: now,
             behind: self.time.behind(),
+            latest: self.time.latest(),
             certificate,
             standing,
             own: BOX_CHECKS.map(|check| entry(Subject::Box, check)),
             facility: FACILITY_CHECKS.map(|check| entry(Subject::Facility, check)),
             devices: self.device_entries(entry),
-            break_glass: self.break_glass.open_until(self.time.of(now)),
+            break_glass: self.break_glass.open_until(self.time.now(now)),
             policy: Arc::clone(&self.policy),
         }
     }

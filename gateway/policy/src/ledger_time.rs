@@ -69,6 +69,15 @@ impl LedgerTime {
         clock.plus(self.behind)
     }
 
+    /// The ledger's time now; never before what was seen already.
+    pub(crate) fn now(&self, clock: Timestamp) -> Timestamp {
+        self.of(clock).max(self.latest)
+    }
+
+    pub(crate) const fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
     pub(crate) const fn behind(&self) -> i64 {
         self.behind
     }

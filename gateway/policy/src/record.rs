@@ -98,7 +98,7 @@ impl Record {
                 self.newest = Some(newest(What::Dated(since)));
             }
             Observation::Fail { grade, since } => {
-                self.fail(thresholds, observed, grade, since);
+                self.fail(thresholds, observed, grade, since, replayed);
             }
             Observation::Unknown(missing) => {
                 self.ignorance(thresholds, at);
@@ -115,6 +115,7 @@ impl Record {
         observed: &Observed,
         grade: Grade,
         since: Option<Timestamp>,
+        replayed: bool,
     ) {
         let Observed { check, at, .. } = *observed;
         let known = since.filter(|since| *since <= at);
@@ -128,29 +129,27 @@ impl Record {
         if proves_by_doing(check) {
             // Its silence goes on: failing is never better than saying nothing.
             self.unknown_since = None;
-        } else {
+        } else if !replayed {
             self.definite(thresholds, at);
         }
-        let deadlines = thresholds.failure(grade).from(began);
-        let slot = match grade {
-            Grade::Minor => &mut self.minor,
-            Grade::Major => &mut self.major,
+        let begin = |slot: &mut Option<Failure>, grade| {
+            let deadlines = thresholds.failure(grade).from(began);
+            Failure::begin_or_resume(slot, began, deadlines, at, known.is_some());
         };
-        Failure::begin_or_resume(slot, began, deadlines, at, known.is_some());
+        // What is greatly wrong is at least a little wrong.
+        begin(&mut self.minor, Grade::Minor);
         match grade {
             Grade::Minor => Self::pass(&mut self.major, at, clears_at_once(check)),
-            Grade::Major => {
-                if let Some(minor) = &mut self.minor {
-                    minor.first_pass = None;
-                }
-            }
+            Grade::Major => begin(&mut self.major, Grade::Major),
         }
-        self.newest = Some(Newest {
-            what: What::Fail(grade),
-            at,
-            source: observed.source,
-            digest: observed.digest,
-        });
+        if !replayed {
+            self.newest = Some(Newest {
+                what: What::Fail(grade),
+                at,
+                source: observed.source,
+                digest: observed.digest,
+            });
+        }
     }
 
     /// Something definite was seen at `at`: silence counts from then.
@@ -193,7 +192,6 @@ impl Record {
     pub(crate) fn forget_proof(&mut self, thresholds: &Thresholds, now: Timestamp) {
         self.ignorance(thresholds, now);
         self.proof = None;
-        self.dated = None;
         self.newest = self.newest.map(|newest| Newest {
             what: What::Unknown(Missing::Stale),
             ..newest

@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub taken: Timestamp,
     /// By how many seconds the box's clock was set back and not yet set right; see [`Snapshot::time`].
     pub(crate) behind: i64,
+    /// The latest moment the ledger has seen; its time never runs back.
+    pub(crate) latest: Timestamp,
     /// The facility certificate (第6条).
     pub certificate: Evidence<Certificate>,
     /// The facility's standing with the city (第35条).
@@ -90,8 +92,8 @@ impl Snapshot {
 
     /// The moment by which checks and their deadlines are judged: the box's clock, but not running back with it.
     #[must_use]
-    pub const fn time(&self, now: Timestamp) -> Timestamp {
-        now.plus(self.behind)
+    pub fn time(&self, now: Timestamp) -> Timestamp {
+        now.plus(self.behind).max(self.latest)
     }
 
     /// One check of one subject; `None` where there is no such device or the check is not the subject's.

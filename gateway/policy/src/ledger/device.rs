@@ -50,7 +50,8 @@ impl DeviceRecord {
     /// The clock had run ahead: nothing was seen later than now.
     pub(super) fn clamp(&mut self, now: Timestamp) {
         self.seen = self.seen.min(now);
-        self.absence = self.absence.filter(|(_, back)| *back <= now);
+        let absence = self.absence.filter(|(gone, _)| *gone < now);
+        self.absence = absence.map(|(gone, back)| (gone, back.min(now)));
     }
 }
 
@@ -78,7 +79,7 @@ impl Ledger {
     /// registered, but their deadlines are kept, so that pairing one again gives no credit.
     pub fn set_devices(&mut self, standings: &[DeviceStanding], now: Timestamp) -> Vec<Transition> {
         self.look_at_the_clock(now);
-        let now = self.time.of(now);
+        let now = self.time.now(now);
         for record in self.devices.values_mut() {
             record.removed.get_or_insert(now);
         }
@@ -125,7 +126,7 @@ impl Ledger {
     /// To be called now and then while it is; what matters is the silence before.
     pub fn seen(&mut self, id: DeviceId, now: Timestamp) {
         self.look_at_the_clock(now);
-        let now = self.time.of(now);
+        let now = self.time.now(now);
         self.device_was_seen(id, now);
     }
 

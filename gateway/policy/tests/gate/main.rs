@@ -1,6 +1,13 @@
 //! What the gate promises, for chosen cases and for any snapshot.
 
+mod break_glass;
+mod content;
+mod devices;
+mod document;
+mod properties;
+mod report;
 mod stand;
+mod states;
 
 use gateway_policy::{
     Area, Asked, Certificate, Check, Device, Effect, Evidence, Gate, Grade, Observation, Rule,
