@@ -31,7 +31,7 @@ pub(crate) struct Config {
     /// The relayed sites.
     pub(crate) sites: Vec<Site>,
     /// The virus scanner.
-    pub(crate) antivirus: Antivirus,
+    pub(crate) antivirus: crate::antivirus::Table,
     /// The facility's PCs and tablets.
     pub(crate) devices: Devices,
     /// The city's signed releases, policy and antivirus databases.
@@ -114,25 +114,6 @@ pub(crate) enum Protocol {
     Http1,
     /// HTTP/2 only.
     Http2,
-}
-
-/// Table `[antivirus]`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Antivirus {
-    /// clamd's socket.
-    pub(crate) socket: PathBuf,
-    /// Seconds between two canary scans; at most 300, for the gate counts on it.
-    pub(crate) canary_seconds: u64,
-}
-
-impl Default for Antivirus {
-    fn default() -> Self {
-        Self {
-            socket: PathBuf::from("/run/clamav/clamd.ctl"),
-            canary_seconds: 300,
-        }
-    }
 }
 
 /// Table `[devices]`.
@@ -445,7 +426,7 @@ fn check(
     document: &mut faults::Document<'_>,
     listen: Option<&Listen>,
     sites: &[Site],
-    antivirus: Option<&Antivirus>,
+    antivirus: Option<&crate::antivirus::Table>,
     limits: Option<&Limits>,
 ) {
     if listen.is_some_and(|listen| listen.https.is_empty()) {

@@ -33,6 +33,8 @@ pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
     ("store", "4a5b6c7d8e9f40a1b2c3d4e5f6a7b8c9"),
     ("store-rebuilt", "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6"),
     ("antivirus", "d0e1f2a3b4c54d6e8f7a9b0c1d2e3f4a"),
+    ("antivirus-database", "9b1e6d3c4f2a4c7d8e5f0a1b2c3d4e5f"),
+    ("antivirus-database-refused", "3c5d7e9f1a2b4d6c8e0f1a3b5c7d9e1f"),
     ("posture", "6b7c8d9eaf0b41c2d3e4f5a6b7c8d9e0"),
     ("signed-channel", "58d1a7c2e94f4b0e8c3d6f1a2b7e9054"),
     ("signed-channel-refused", "e2b64f0d17c84a5fb9d2c6e8a1357f90"),

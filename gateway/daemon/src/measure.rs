@@ -5,16 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_antivirus::Scanner;
-use tokio::sync::{Notify, oneshot};
 
 use crate::certificates::Certificates;
 use crate::late_vault::LateVault;
 use crate::posture::{Posture, RENEWAL};
 use crate::steps::Steps;
-
-/// While the canary is not caught it is scanned this often, so that care goes on soon after the scanner is back.
-const CANARY_RETRY: Duration = Duration::from_secs(5);
 
 /// How often the TPM is asked whether it still loads the key in use. Open connections outlive a cleared TPM, so
 /// without asking nobody would notice until the next handshake.
@@ -32,62 +27,6 @@ pub(crate) async fn snapshot(posture: Arc<Posture>, mut steps: Steps) {
     loop {
         steps.sleep(RENEWAL).await;
         posture.renew();
-    }
-}
-
-/// The scanner, and when it is to be tried.
-pub(crate) struct Scanning {
-    pub(crate) scanner: Scanner,
-    /// While all is well.
-    pub(crate) interval: Duration,
-    /// The data path got no answer: whether the scanner lives must not wait for the next canary to be known.
-    pub(crate) trouble: Arc<Notify>,
-}
-
-/// Scans the canary (compliance check AV-ALIVE, 第27条). `first` is told when the first scan has ended either way.
-pub(crate) async fn scanner(
-    scanning: Scanning,
-    posture: Arc<Posture>,
-    first: oneshot::Sender<()>,
-    mut steps: Steps,
-) {
-    let Scanning {
-        scanner,
-        interval,
-        trouble,
-    } = scanning;
-    let mut was_alive = None;
-    let mut first = Some(first);
-    loop {
-        let alive = match scanner.canary().await {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::debug!(event = "antivirus", %error, "the canary was not caught");
-                if was_alive != Some(false) {
-                    tracing::error!(event = "antivirus", check = "AV-ALIVE", article = 27, %error, "the virus scanner does not work");
-                }
-                false
-            }
-        };
-        if alive && was_alive != Some(true) {
-            tracing::info!(
-                event = "antivirus",
-                check = "AV-ALIVE",
-                article = 27,
-                "the virus scanner works"
-            );
-        }
-        was_alive = Some(alive);
-        posture.antivirus(alive);
-        first.take();
-        if alive {
-            tokio::select! {
-                () = steps.sleep(interval) => {}
-                () = trouble.notified() => {}
-            }
-        } else {
-            steps.sleep(CANARY_RETRY).await;
-        }
     }
 }
 

@@ -26,6 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::antivirus::Antivirus;
 use crate::certificates::{Certificates, held};
 use crate::config::{Config, Protocol};
 use crate::desk::{BoxDesk, Run};
@@ -173,15 +174,16 @@ async fn start(
     let opened = sockets::open(&config.listen.https, &config.listen.http)?;
     let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
     let inspection = Inspection::new(scanner.clone(), InspectionLimits::default())?;
-    let scanning = measure::Scanning {
+    let antivirus = Antivirus::open(
+        &config.antivirus,
         scanner,
-        interval: Duration::from_secs(config.antivirus.canary_seconds),
-        trouble: inspection.trouble(),
-    };
+        Arc::clone(&posture),
+        inspection.trouble(),
+    );
     let (watch, steps) = steps::watch();
     tasks.spawn(watch);
     let first_canary =
-        measure_what_needs_no_key(&config, scanning, &provisioner, &posture, &steps, tasks)?;
+        measure_what_needs_no_key(&config, &antivirus, &provisioner, &posture, &steps, tasks)?;
     let awake = tokio::time::Instant::now() + TPM_PATIENCE;
     let _ = tokio::time::timeout_at(awake, wake_up(&vault, first_canary)).await;
     let shown = Shown::read(&config, &provisioner, &vault, &posture).await?;
@@ -236,6 +238,7 @@ async fn start(
         tasks,
     )
     .await;
+    antivirus.take_databases(taken.databases.clone(), tasks);
     box_posture::start(
         gateway_posture::System::new(&config.posture.root),
         taken.release.clone(),
@@ -454,20 +457,14 @@ fn site(site: &crate::config::Site) -> Result<gateway_proxy::Site, StartupError>
 /// Starts measuring; answers with the end of the first canary scan.
 fn measure_what_needs_no_key(
     config: &Config,
-    scanning: measure::Scanning,
+    antivirus: &Arc<Antivirus>,
     provisioner: &Arc<Provisioner>,
     posture: &Arc<Posture>,
     steps: &steps::Steps,
     tasks: &mut JoinSet<()>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, StartupError> {
-    let (first, first_canary) = tokio::sync::oneshot::channel();
     tasks.spawn(measure::snapshot(Arc::clone(posture), steps.clone()));
-    tasks.spawn(measure::scanner(
-        scanning,
-        Arc::clone(posture),
-        first,
-        steps.clone(),
-    ));
+    let first_look = antivirus.watch(steps.clone(), tasks);
     let anonymous = city_tls::client_config(Arc::clone(provisioner.anchors()), None)?;
     tasks.spawn(clock::compare(
         config.state_dir.clone(),
@@ -476,7 +473,7 @@ fn measure_what_needs_no_key(
         Arc::clone(posture),
         steps.clone(),
     ));
-    Ok(first_canary)
+    Ok(first_look)
 }
 
 /// Opens the TPM, puts the certificates to work, opens the store, and keeps the certificates renewed.

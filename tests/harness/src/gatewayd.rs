@@ -41,6 +41,8 @@ pub struct Options {
     pub https_port: Option<u16>,
     /// Where clear HTTP (redirect, PAC, CONNECT) is served; a free port when absent.
     pub http_port: Option<u16>,
+    /// Refuse devices that are not registered, once one is.
+    pub refuse_unknown_devices: bool,
     /// Sites beside the city's portal.
     pub more_sites: Vec<Site>,
     /// Lines put at the end of the configuration, tables of their own.
@@ -204,9 +206,11 @@ names = {names:?}
 
 [antivirus]
 socket = {clamd:?}
+configuration = {clamd_configuration:?}
+databases = {databases:?}
 
 [devices]
-unknown = "warn"
+unknown = "{unknown}"
 
 [posture]
 appliance = false
@@ -219,6 +223,13 @@ phone = "0293-00-0000"
         tcti = options.tcti,
         anchor = options.anchor,
         clamd = options.clamd,
+        clamd_configuration = options.clamd.with_file_name("clamd.conf"),
+        databases = options.clamd.with_file_name("databases"),
+        unknown = if options.refuse_unknown_devices {
+            "refuse"
+        } else {
+            "warn"
+        },
     );
     for site in std::iter::once(&portal).chain(&options.more_sites) {
         let _ = write!(

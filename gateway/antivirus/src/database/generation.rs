@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::durable::{hexadecimal, sha256};
 use super::manifest::{Canary, FileEntry};
-use crate::Kind;
+use crate::{Kind, kind};
 
 /// Where a release comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,6 +97,16 @@ impl Generation {
                 .collect()
         };
         release(self) == release(other) && self.canary == other.canary
+    }
+
+    /// Whether it holds just the signatures that this program makes for a policy.
+    pub(super) fn has_the_policy(&self, permitted: &[Kind]) -> bool {
+        kind::signatures(permitted).iter().all(|(name, content)| {
+            let sha256 = sha256(content.as_bytes());
+            self.files
+                .iter()
+                .any(|file| file.name == *name && file.sha256 == sha256)
+        })
     }
 
     /// The kinds its policy permits.

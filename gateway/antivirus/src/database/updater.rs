@@ -130,6 +130,9 @@ impl Updater {
         let Some(current) = self.store.current() else {
             return Ok(None);
         };
+        if current.has_the_policy(permitted) {
+            return Ok(None);
+        }
         let release = Release::of(&current, &self.store.files(&current));
         match self.install(release, permitted, now, &quietly).await {
             Ok(generation) => Ok(Some(generation)),
