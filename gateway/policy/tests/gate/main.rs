@@ -13,6 +13,7 @@ mod properties;
 mod report;
 mod stand;
 mod states;
+mod table;
 
 use gateway_policy::{
     Area, Asked, Certificate, Check, Device, Effect, Evidence, Gate, Grade, Observation, Rule,
