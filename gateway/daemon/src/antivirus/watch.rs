@@ -3,7 +3,7 @@
 //! It does not repair anything and does not wait for anybody.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use gateway_antivirus::database::{Loaded, loaded_by};
@@ -19,8 +19,9 @@ use crate::steps::Steps;
 /// While the canary is not caught it is scanned this often, so that care goes on soon after the scanner is back.
 const CANARY_RETRY: Duration = Duration::from_secs(5);
 
-/// The self-test is made at the start, after every change of the database, while it fails, and this often.
-const SELF_TEST: Duration = Duration::from_secs(24 * 3600);
+/// The self-test is made at the start, after every change of the database, while it fails, and this often: seconds of the
+/// box's clock, by which its evidence grows old.
+const SELF_TEST: i64 = 24 * 3600;
 
 /// What was said last of each check, so that the journal has one line for each turn.
 #[derive(Default)]
@@ -32,7 +33,7 @@ struct Said {
 }
 
 /// The last self-test that passed: when, and of which database.
-type Passed = Option<(Instant, u64)>;
+type Passed = Option<(Timestamp, u64)>;
 
 /// Looks without end. `first` is told when the first look has ended.
 pub(super) async fn run(of: Arc<Antivirus>, mut steps: Steps, first: oneshot::Sender<()>) {
@@ -48,12 +49,11 @@ pub(super) async fn run(of: Arc<Antivirus>, mut steps: Steps, first: oneshot::Se
         if alive == Some(true) {
             of.look_at_database(&mut said).await;
             let database = *serial.borrow_and_update();
-            let due = passed.is_none_or(|(at, of)| at.elapsed() >= SELF_TEST || of != database);
+            let now = posture::now();
+            let due = passed
+                .is_none_or(|(at, of)| !(0..SELF_TEST).contains(&(now.0 - at.0)) || of != database);
             if due {
-                passed = of
-                    .test_itself(&mut said)
-                    .await
-                    .then(|| (Instant::now(), database));
+                passed = of.test_itself(&mut said).await.then_some((now, database));
             }
         }
         first.take();
