@@ -245,8 +245,6 @@ impl Config {
     ///
     /// # Errors
     /// Every fault in it.
-        let audit = document.table("audit");
-        check_audit(&mut document, audit.as_ref());
     pub(crate) fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         let mut document = faults::Document::parse(text);
         let state_dir = document.value("state_dir");
@@ -266,11 +264,12 @@ impl Config {
         let devices = document.table("devices");
         let signed_channel = document.table("signed_channel");
         let posture = document.table("posture");
+        let audit = document.table("audit");
+        check_audit(&mut document, audit.as_ref());
         let store = document.table("store");
         let limits = document.table("limits");
         let support = document.table("support");
         check(
-            audit,
             &mut document,
             listen.as_ref(),
             &sites,
@@ -285,12 +284,12 @@ impl Config {
             listen,
             tpm,
             city,
-                Some(audit),
             lan,
             antivirus,
             devices,
             signed_channel,
             posture,
+            audit,
             store,
             limits,
             support,
@@ -300,12 +299,12 @@ impl Config {
                 Some(listen),
                 Some(tpm),
                 Some(city),
-                audit,
                 Some(lan),
                 Some(antivirus),
                 Some(devices),
                 Some(signed_channel),
                 Some(posture),
+                Some(audit),
                 Some(store),
                 Some(limits),
                 Some(support),
@@ -320,6 +319,7 @@ impl Config {
                 devices,
                 signed_channel,
                 posture,
+                audit,
                 store,
                 limits,
                 support,
@@ -371,7 +371,7 @@ impl Config {
     pub(crate) const fn unknown_devices(&self) -> gateway_policy::UnknownDevices {
         use gateway_policy::UnknownDevices;
         match self.devices.unknown {
-            UnknownDevice::Refuse => UnknownDevices::Refuse,
+            UnknownDevice::Refuse => UnknownDevices::RefuseOnceOneIsRegistered,
             UnknownDevice::Warn => UnknownDevices::Warn,
         }
     }
@@ -467,23 +467,6 @@ fn check(
             "antivirus.canary_seconds",
             format!("must be between 1 and {CANARY_AT_MOST}"),
         );
-/// Files are verified often enough to notice, and not all the time; a year of entries is what an inspection asks for.
-fn check_audit(
-    document: &mut faults::Document<'_>,
-    audit: Option<&crate::record_keeping::Table>,
-) {
-    let Some(audit) = audit else { return };
-    if !(1..=86_400).contains(&audit.verify_seconds) {
-        document.note("audit.verify_seconds", "must be between 1 and 86400");
-    }
-    if !(30..=3660).contains(&audit.days) {
-        document.note("audit.days", "must be between 30 and 3660");
-    }
-    if audit.bytes < 16 << 20 {
-        document.note("audit.bytes", "must be at least 16777216");
-    }
-}
-
     }
     if limits.is_some_and(|limits| limits.connections == 0 || limits.connections_per_client == 0) {
         document.note("limits.connections", "must not be zero");
@@ -500,6 +483,23 @@ fn check_signed_channel(
             "signed_channel.interval_seconds",
             "must be between 60 and 86400",
         );
+    }
+}
+
+/// Files are verified often enough to notice, and not all the time; a year of entries is what an inspection asks for.
+fn check_audit(
+    document: &mut faults::Document<'_>,
+    audit: Option<&crate::record_keeping::Table>,
+) {
+    let Some(audit) = audit else { return };
+    if !(1..=86_400).contains(&audit.verify_seconds) {
+        document.note("audit.verify_seconds", "must be between 1 and 86400");
+    }
+    if !(30..=3660).contains(&audit.days) {
+        document.note("audit.days", "must be between 30 and 3660");
+    }
+    if audit.bytes < 16 << 20 {
+        document.note("audit.bytes", "must be at least 16777216");
     }
 }
 

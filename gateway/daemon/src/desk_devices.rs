@@ -75,7 +75,14 @@ impl DevicesDesk for DevicePages {
                 manager: entry.manager,
             },
             (None, UnknownDevices::Warn) => Admission::Tolerated,
-            (None, UnknownDevices::Refuse) => Admission::Unknown,
+            (None, UnknownDevices::RefuseOnceOneIsRegistered)
+                if snapshot.devices().iter().all(|known| known.revoked.is_some()) =>
+            {
+                Admission::Tolerated
+            }
+            (None, UnknownDevices::RefuseOnceOneIsRegistered | UnknownDevices::Refuse) => {
+                Admission::Unknown
+            }
         }
     }
 

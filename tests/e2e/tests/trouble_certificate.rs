@@ -301,6 +301,7 @@ fn staff_of_another_facility_get_nothing_through_this_box_and_leave_nothing_in_i
             clamd: facility.clamd.socket(),
             https_port: None,
             http_port: None,
+            refuse_unknown_devices: false,
             more_sites: Vec::new(),
             more: String::new(),
             through: Vec::new(),

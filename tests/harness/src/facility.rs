@@ -25,6 +25,8 @@ pub struct Options {
     pub city: city::Options,
     /// Scan with the official signatures in this directory instead of the small test database.
     pub signatures: Option<PathBuf>,
+    /// Refuse devices that are not registered, once one is.
+    pub refuse_unknown_devices: bool,
     /// Sites that the box relays beside the city's portal.
     pub more_sites: Vec<Site>,
     /// Lines put at the end of the box's configuration.
@@ -43,6 +45,7 @@ impl Default for Options {
             http_port: None,
             city: city::Options::default(),
             signatures: None,
+            refuse_unknown_devices: false,
             more_sites: Vec::new(),
             more_configuration: String::new(),
             through: Vec::new(),
@@ -109,6 +112,7 @@ impl Facility {
             clamd: clamd.socket(),
             https_port: options.https_port,
             http_port: options.http_port,
+            refuse_unknown_devices: options.refuse_unknown_devices,
             more_sites: options.more_sites,
             more: options.more_configuration,
             through: options.through,
