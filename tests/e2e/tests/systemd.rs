@@ -127,6 +127,24 @@ fn clamd_is_open_to_the_gateway_only() {
 }
 
 #[test]
+fn clamd_runs_with_the_committed_configuration_and_loads_what_the_gateway_proved() {
+    let unit =
+        fs::read_to_string(systemd().join("clamav-daemon.service.d/renraku-gateway.conf")).unwrap();
+    let gateway = fs::read_to_string(workspace().join("gateway/daemon/gateway.toml")).unwrap();
+    let file = "/usr/share/renraku-gateway/clamd.conf";
+    assert!(unit.contains(&format!("--config-file={file}")));
+    assert!(gateway.contains(&format!("configuration = \"{file}\"")));
+    let clamd = fs::read_to_string(workspace().join("gateway/antivirus/clamd.conf")).unwrap();
+    let place = "/var/lib/renraku-antivirus";
+    assert!(gateway.contains(&format!("databases = \"{place}\"")));
+    assert!(clamd.contains(&format!("\nDatabaseDirectory {place}/current/db\n")));
+    assert!(clamd.contains("\nLocalSocket /run/clamav/clamd.ctl\n"));
+    let writer = fs::read_to_string(systemd().join("gatewayd.service")).unwrap();
+    assert!(writer.contains(&format!("ReadWritePaths={place}")));
+    assert!(!unit.contains(place), "clamd itself writes no database");
+}
+
+#[test]
 fn users_and_directories_can_be_created_from_the_files() {
     let root = Root::with_units();
     let file = |name: &str| systemd().join(name);

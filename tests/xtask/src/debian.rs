@@ -64,6 +64,8 @@ const NEEDS: &[Need] = &[
     need(&["swtpm-tools"], &[Demo, Test, Bench]),
     need(&["clamav-daemon"], &[Demo, Test, Bench]),
     need(&["clamav"], &[Demo, Test, Bench]),
+    // Every database must find these before it is used.
+    need(&["clamav-testfiles"], &[Demo, Test, Bench]),
     need(&["curl"], &[Demo, Test, Bench]),
     need(&["openssl"], &[Demo, Test, Bench]),
     // Strangers that the tests let loose on the product.
