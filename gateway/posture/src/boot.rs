@@ -103,13 +103,19 @@ fn verity(system: &System, raw: &mut Raw) -> Says {
     let uuid = system.text(format!("sys/dev/block/{device}/dm/uuid"));
     raw.note("dm-uuid", uuid.as_deref().ok().map(str::trim));
     match (uuid, hash) {
-        // libdevmapper's prefix for dm-verity devices, whatever made them.
-        (Ok(uuid), Some(_)) if uuid.starts_with("CRYPT-VERITY-") => Says::Good,
+        // A command line that cannot be read says nothing, one without a hash says enough.
+        (Ok(uuid), None) if command_line.is_none() && is_verity(&uuid) => Says::Nothing,
+        (Ok(uuid), Some(_)) if is_verity(&uuid) => Says::Good,
         (Ok(_), _) => Says::Bad,
         // A root that is no device-mapper device at all is an answer, too.
         (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => Says::Bad,
         (Err(_), _) => Says::Nothing,
     }
+}
+
+/// libdevmapper's prefix for dm-verity devices, whatever made them.
+fn is_verity(uuid: &str) -> bool {
+    uuid.starts_with("CRYPT-VERITY-")
 }
 
 /// `roothash=` or `usrhash=` (systemd-veritysetup-generator(8)): 64 hexadecimal digits.

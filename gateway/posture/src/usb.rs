@@ -51,12 +51,12 @@ pub fn usb(system: &System, event: Option<UsbEvent>, at: Timestamp) -> Observed 
     raw.observed(Check::UsbBox, observation, at)
 }
 
-/// Loaded drivers (proc_modules(5)) and built-in ones, which sysfs lists as drivers of the bus.
+/// Loaded drivers, which sysfs lists as modules, and built-in ones, which it lists as drivers of the bus.
 fn drivers(system: &System) -> Option<Vec<String>> {
-    let modules = system.text("proc/modules").ok()?;
+    let modules = system.names("sys/module").ok()?;
     let loaded = modules
-        .lines()
-        .filter_map(|line| line.split(' ').next())
+        .iter()
+        .map(String::as_str)
         .filter(|name| DRIVERS.contains(name));
     let bus = system.names("sys/bus/usb/drivers").unwrap_or_default();
     let built_in = bus

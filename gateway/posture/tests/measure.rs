@@ -43,10 +43,7 @@ impl Machine {
             "sys/dev/block/254:0/dm/uuid",
             "CRYPT-VERITY-1f2e3d4c-root\n",
         );
-        machine.write(
-            "proc/modules",
-            "erofs 94208 1 - Live 0x0\ndm_verity 61440 1 - Live 0x0\n",
-        );
+        machine.write("sys/module/dm_verity/refcnt", "1\n");
         machine.write("sys/bus/usb/devices/1-0:1.0/bInterfaceClass", "09\n");
         machine.disk(
             "nvme0n1",
@@ -184,6 +181,7 @@ fn a_source_that_cannot_be_read_is_unknown_and_never_good() {
         format!("{EFI}/SetupMode-{VENDOR}"),
         "sys/kernel/security/lockdown".to_owned(),
         "proc/self/mountinfo".to_owned(),
+        "proc/cmdline".to_owned(),
     ] {
         let machine = Machine::ours();
         machine.remove(&source);
@@ -298,10 +296,7 @@ fn a_usb_stick_is_an_event_and_a_driver_or_a_disk_is_worse() {
 #[test]
 fn a_storage_driver_is_found_loaded_or_built_in() {
     let machine = Machine::ours();
-    machine.write(
-        "proc/modules",
-        "uas 28672 0 - Live 0x0\nusbcore 344064 1 - Live 0x0\n",
-    );
+    machine.write("sys/module/uas/refcnt", "0\n");
     assert_eq!(machine.usb(None), BAD);
     let machine = Machine::ours();
     machine.write("sys/bus/usb/drivers/usb-storage/module", "");
@@ -311,7 +306,7 @@ fn a_storage_driver_is_found_loaded_or_built_in() {
 #[test]
 fn unreadable_usb_evidence_is_unknown_but_a_machine_without_usb_has_none() {
     let machine = Machine::ours();
-    machine.remove("proc/modules");
+    machine.remove("sys/module");
     assert_eq!(machine.usb(None), UNREADABLE);
     let machine = Machine::ours();
     machine.remove("sys/bus/usb");

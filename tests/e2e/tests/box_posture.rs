@@ -47,7 +47,7 @@ impl Machine {
             "22 1 254:0 / / ro - erofs /dev/mapper/root ro\n",
         );
         machine.write("sys/dev/block/254:0/dm/uuid", "CRYPT-VERITY-5a5a-root\n");
-        machine.write("proc/modules", "dm_verity 61440 1 - Live 0x0\n");
+        machine.write("sys/module/dm_verity/refcnt", "1\n");
         machine.write("sys/bus/usb/devices/1-0:1.0/bInterfaceClass", "09\n");
         fs::create_dir_all(root.join("sys/block")).unwrap();
         machine
