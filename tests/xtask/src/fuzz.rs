@@ -9,7 +9,7 @@ use test_harness::binaries;
 use crate::steps::Run;
 
 /// One target for each parser we own; the names are those of `tests/fuzz/fuzz_targets`.
-const TARGETS: [&str; 10] = [
+const TARGETS: [&str; 12] = [
     "framing",
     "websocket",
     "events",
@@ -20,6 +20,8 @@ const TARGETS: [&str; 10] = [
     "certificate_number",
     "csr",
     "key_file",
+    "policy",
+    "ledger",
 ];
 
 /// Options of `cargo xtask fuzz`.
