@@ -5,6 +5,8 @@
 //!
 //! It does not decide what is released, and it does not keep a passphrase.
 
+mod authority;
+mod content;
 mod error;
 mod key;
 mod manifest;
