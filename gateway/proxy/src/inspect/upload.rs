@@ -4,12 +4,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, header};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 
 use super::{
     Cause, Direction, Held, Stopped, Terms, Why,
-    gather::gather,
+    gather::{Ungathered, gather},
     kind::{self, Kinds},
     reading::{self, Reading},
 };
@@ -19,6 +21,9 @@ use crate::{
     error::Failure,
     incoming::Incoming,
 };
+
+/// So many times the largest body are read of one that is not used.
+const LET_GO: u64 = 4;
 
 /// Prepares a request for the site and inspects what it carries.
 pub(crate) async fn upload(
@@ -49,27 +54,35 @@ async fn inspected(
     let shared = &connection.worker.shared;
     let inspector = shared.inspection.inspector();
     let (mut head, body) = request.into_parts();
-    let reading = Reading::of(&head.headers).map_err(|why| stop(why.into()))?;
-    if head.headers.contains_key(header::CONTENT_RANGE) {
-        // RFC 9110 section 14.5: a partial PUT.
-        return Err(stop(Why::Unscannable(Cause::Partial)));
-    }
     let named = names(&head.headers);
     let interim = body.interim();
+    let asks_first = head.headers.remove(header::EXPECT).is_some();
+    let bounds = inspector.bounds();
+    let (mut incoming, progress) = Upload::new(body, &shared.config.limits, false);
+    let reading = match readable(&head.headers, &incoming, bounds.largest) {
+        Ok(reading) => reading,
+        Err(why) => {
+            if !asks_first {
+                let_go(&mut incoming, bounds.largest).await;
+            }
+            return Err(stop(why));
+        }
+    };
     // The box takes the body before the site has said a word, so it is the box that says "continue"; over HTTP/1.1 hyper
     // says it when the body is first read.
-    if head.headers.remove(header::EXPECT).is_some()
-        && let Some(interim) = &interim
-    {
+    if let (true, Some(interim)) = (asks_first, &interim) {
         interim.proceed();
     }
-    let (incoming, progress) = Upload::new(body, &shared.config.limits, false);
     let key = inspector.key(&reading);
-    let gathered = gather(incoming, &inspector.bounds(), &key, inspector.room(), None).await;
-    let gathered = gathered.map_err(|failed| match failed.why() {
-        Ok(why) => stop(why),
-        Err(error) => upload_failure(progress.failure().unwrap_or(error)),
-    })?;
+    let gathered = gather(&mut incoming, &bounds, &key, inspector.room(), None);
+    let gathered = match gathered.await.map_err(Ungathered::why) {
+        Ok(gathered) => gathered,
+        Err(Ok(why)) => {
+            let_go(&mut incoming, bounds.largest).await;
+            return Err(stop(why));
+        }
+        Err(Err(error)) => return Err(upload_failure(progress.failure().unwrap_or(error))),
+    };
     let whole = inspector
         .judge(gathered, &reading, named, Direction::Upload, terms)
         .await
@@ -84,8 +97,36 @@ async fn inspected(
     Ok(Request::from_parts(head, Incoming::held(held, interim)))
 }
 
+/// How the site will read the body, if it is one that can be inspected as far as its head tells.
+fn readable(headers: &HeaderMap, body: &Upload, largest: u64) -> Result<Reading, Why> {
+    if headers.contains_key(header::CONTENT_RANGE) {
+        // RFC 9110 section 14.5: a partial PUT.
+        return Err(Why::Unscannable(Cause::Partial));
+    }
+    if body.size_hint().lower() > largest {
+        return Err(Why::TooLarge);
+    }
+    Ok(Reading::of(headers)?)
+}
+
+/// Reads what is left of a body that will not be used, within bounds: most clients that are told "no" in the middle of
+/// sending see a broken connection and not the answer.
+async fn let_go(body: &mut Upload, largest: u64) {
+    let mut left = largest.saturating_mul(LET_GO);
+    if body.size_hint().lower() > left {
+        return;
+    }
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+        let Some(rest) = left.checked_sub(length) else {
+            return;
+        };
+        left = rest;
+    }
+}
+
 /// What a `Content-Disposition` claims the body to be.
-pub(super) fn names(headers: &http::HeaderMap) -> Kinds {
+pub(super) fn names(headers: &HeaderMap) -> Kinds {
     headers
         .get_all(header::CONTENT_DISPOSITION)
         .iter()

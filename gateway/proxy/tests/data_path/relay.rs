@@ -224,8 +224,9 @@ async fn an_upload_without_end_ends_at_the_bound_and_the_site_hears_nothing_of_i
         if let Ok(response) = client.send(request).await {
             assert_eq!(response.status(), 413);
         }
+        // Some more is read and forgotten, so that a client that does end sees the answer.
         let sent = sent.load(Ordering::SeqCst);
-        assert!(sent < 60 * 1024 * 1024, "{sent} bytes were accepted");
+        assert!(sent < 270 * 1024 * 1024, "{sent} bytes were accepted");
     }
     assert_eq!(origin.seen.requests(), 0);
 }

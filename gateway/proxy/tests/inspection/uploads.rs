@@ -361,3 +361,16 @@ async fn a_client_that_leaves_in_the_middle_is_not_spoken_for() {
     site.stand.quiet().await;
     assert_eq!(site.requests(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_over_the_bound_is_read_to_its_end_so_that_the_answer_is_seen() {
+    let site = Site::start().await;
+    for version in BOTH {
+        let answer = site.post(version, &[], vec![b'x'; 55 << 20]).await;
+        assert_eq!(
+            (answer.status.as_u16(), problem(&answer)),
+            (413, "body-too-large".to_owned())
+        );
+    }
+    assert_eq!(site.requests(), 0);
+}
