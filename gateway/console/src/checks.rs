@@ -1,4 +1,4 @@
-//! The checks in the words of a care home: what each is called, which article it rests on, who can put it right and how.
+//! The checks in the words of a care home: what each is called, who can put it right and how.
 //! Judges nothing.
 
 use gateway_policy::{Check, Effect, Source};
@@ -17,8 +17,6 @@ pub(crate) enum Fixer {
 /// What a check says to people.
 pub(crate) struct Words {
     pub(crate) name: &'static str,
-    /// The article it rests on; `None`: the ministry's guideline, or the box's own good order.
-    pub(crate) article: Option<u8>,
     /// What is wrong, when it is.
     pub(crate) trouble: &'static str,
     /// The one thing to do.
@@ -26,30 +24,18 @@ pub(crate) struct Words {
     pub(crate) fixer: Fixer,
 }
 
-const fn facility(
-    name: &'static str,
-    article: u8,
-    trouble: &'static str,
-    action: &'static str,
-) -> Words {
+const fn facility(name: &'static str, trouble: &'static str, action: &'static str) -> Words {
     Words {
         name,
-        article: Some(article),
         trouble,
         action,
         fixer: Fixer::Facility,
     }
 }
 
-const fn city(
-    name: &'static str,
-    article: Option<u8>,
-    trouble: &'static str,
-    action: &'static str,
-) -> Words {
+const fn city(name: &'static str, trouble: &'static str, action: &'static str) -> Words {
     Words {
         name,
-        article,
         trouble,
         action,
         fixer: Fixer::City,
@@ -63,133 +49,107 @@ pub(crate) const fn words(check: Check) -> Words {
     match check {
         Check::AvAlive => city(
             "ウイルス検査の動作",
-            Some(27),
             "ウイルス検査が止まっています。",
             "自動で復旧を試みています。15分たっても変わらないときは、装置の電源を入れ直してください。",
         ),
         Check::AvDb => city(
             "ウイルス定義の新しさ",
-            Some(27),
             "装置のウイルス定義が古くなっています。",
             ALONE,
         ),
         Check::AvSelf => city(
             "ウイルス検査の自己点検",
-            Some(27),
             "ウイルス検査の自己点検に失敗しました。",
             ALONE,
         ),
         Check::AvConf => city(
             "ウイルス検査の設定",
-            Some(27),
             "ウイルス検査の設定が、配布されたものと違います。",
             CALL,
         ),
         Check::Boot => city(
             "装置の改ざん検知",
-            None,
             "装置が改ざんされたおそれがあります。",
             "装置に触れず、下の問い合わせ先に電話してください。",
         ),
         Check::Upd => city(
             "装置のソフトウェアの更新",
-            None,
             "装置のソフトウェアに更新があります。",
             "夜間に自動で更新します。装置の電源を切らないでください。",
         ),
         Check::Sbom => city(
             "ソフトウェア一覧の一致",
-            Some(26),
             "装置のソフトウェアが、配布された一覧と一致しません。",
             CALL,
         ),
         Check::UsbBox => facility(
             "装置へのUSB機器の接続",
-            28,
             "装置にUSBの記録媒体が差し込まれました。",
             "装置からUSBの記録媒体を抜いてください。この装置では使えません。",
         ),
         Check::Clock => city(
             "装置の時計",
-            None,
             "装置の時計が正しいことを確かめられません。",
             "回線の機器の電源とケーブルを確かめてください。つながると自動で直ります。",
         ),
-        Check::Log => city(
-            "点検記録の保全",
-            None,
-            "点検記録の確認が取れていません。",
-            ALONE,
-        ),
+        Check::Log => city("点検記録の保全", "点検記録の確認が取れていません。", ALONE),
         Check::PcAv => facility(
             "ウイルス対策ソフト",
-            27,
             "ウイルス対策ソフトが働いていません。",
             "この端末のウイルス対策ソフトを有効にしてください。",
         ),
         Check::PcSig => facility(
             "ウイルス定義",
-            27,
             "ウイルス対策ソフトの定義が古くなっています。",
             "この端末のウイルス対策ソフトで「更新」を実行してください。",
         ),
         Check::PcOs => facility(
             "OSの更新",
-            26,
             "OSの更新がされていません。",
             "この端末で Windows Update などの更新を実行し、再起動してください。",
         ),
         Check::PcSw => facility(
             "ソフトウェアの一覧",
-            26,
             "確認されていないソフトウェアがあります。",
             "この端末に入っているソフトウェアを確かめ、不要なものを削除してください。",
         ),
         Check::PcLock => facility(
             "画面ロック",
-            25,
             "画面ロックが15分以内になっていません。",
             "この端末の画面ロックを15分以内に設定してください。",
         ),
         Check::PcOn => facility(
             "退勤時の電源",
-            25,
             "使われていない時間に、電源が入ったままでした。",
             "退勤するときは、この端末の電源を切ってください。",
         ),
         Check::PcUsb => facility(
             "USB記録媒体の使用",
-            28,
             "台帳にない記録媒体が使われました。",
             "使った媒体を媒体台帳に登録してください。",
         ),
         Check::PcEnc => facility(
             "ディスクの暗号化",
-            28,
             "ディスクが暗号化されていません。",
             "この端末で BitLocker などの暗号化を有効にしてください。",
         ),
         Check::PcRpt => facility(
             "点検結果の受信",
-            27,
             "点検結果が届いていません。",
             "この端末の電源を入れ、この装置につながることを確かめてください。",
         ),
         Check::Media => facility(
             "媒体台帳の点検",
-            28,
             "媒体台帳の点検の時期です。",
             "媒体がすべてあることを確かめて、点検を記録してください。",
         ),
         Check::Decl => facility(
             "紙とタブレットの申告",
-            28,
             "紙とタブレットの取り扱いの申告の時期です。",
             "取り扱いを確かめて、申告してください。",
         ),
         Check::Training => facility(
             "セキュリティ研修",
-            23,
             "年に1回のセキュリティ研修の時期です。",
             "研修を行い、実施日と参加人数を記録してください。",
         ),
@@ -277,11 +237,6 @@ mod tests {
         for check in Check::ALL {
             let words = words(check);
             assert!(words.trouble.ends_with('。') && words.action.ends_with('。'));
-            assert!(
-                words
-                    .article
-                    .is_none_or(|article| (23..=29).contains(&article))
-            );
             names.push(words.name);
         }
         names.sort_unstable();

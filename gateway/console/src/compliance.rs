@@ -20,7 +20,7 @@ const ARTICLES: [(Option<u8>, &str); 7] = [
     (Some(27), "ウイルス対策"),
     (Some(28), "媒体と紙"),
     (Some(29), "端末の管理"),
-    (None, "装置そのもの"),
+    (None, "装置と端末の保守"),
 ];
 
 /// Lines of devices in good order are counted, not listed, from this many on.
@@ -117,7 +117,7 @@ pub(crate) struct Kept {
 pub(crate) fn groups(report: &Report, kept: Option<Kept>, now: Timestamp) -> Vec<Group> {
     let mut of: BTreeMap<Option<u8>, Vec<&Line>> = BTreeMap::new();
     for line in &report.lines {
-        let article = checks::words(line.check).article;
+        let article = line.check.article();
         of.entry(article).or_default().push(line);
     }
     ARTICLES
@@ -141,7 +141,7 @@ fn group(
     kept: Option<Kept>,
     now: Timestamp,
 ) -> Group {
-    lines.sort_by_key(|line| std::cmp::Reverse((line.mark, line.effect)));
+    lines.sort_by_key(|line| std::cmp::Reverse((line.effect, line.mark)));
     let of_lines = lines.first().map_or(Mark::NotApplicable, |line| line.mark);
     let (mark, own) = match (article, kept) {
         (Some(29), Some(kept)) => {
@@ -226,11 +226,11 @@ pub(crate) fn to_do(report: &Report, manager: bool, now: Timestamp) -> Option<He
         )
     })?;
     let words = checks::words(worst.check);
-    let cited = words
-        .article
-        .map(|article| format!("（規約第{article}条）"))
-        .unwrap_or_default();
-    let sentence = format!("{}{cited}", trouble(worst, 1));
+    let trouble = trouble(worst, 1);
+    let sentence = match worst.check.article() {
+        Some(article) => format!("{}（規約第{article}条）。", trouble.trim_end_matches('。')),
+        None => trouble,
+    };
     let (next, link) = if manager || words.fixer == Fixer::City {
         let link = worst.place().filter(|_| manager);
         (

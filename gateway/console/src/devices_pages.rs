@@ -92,7 +92,7 @@ impl From<&Device> for DeviceView {
         let worst = device
             .lines
             .iter()
-            .max_by_key(|line| (line.mark, line.effect));
+            .max_by_key(|line| (line.effect, line.mark));
         let trouble = |line: &&Line| line.mark.is_trouble();
         Self {
             id: device.id.to_string(),
@@ -159,7 +159,11 @@ impl Console {
             .iter()
             .partition(|device| device.revoked.is_some());
         devices.sort_by_key(|device| {
-            let worst = device.lines.iter().map(|line| line.mark).max();
+            let worst = device
+                .lines
+                .iter()
+                .map(|line| (line.effect, line.mark))
+                .max();
             (std::cmp::Reverse(worst), device.name.clone())
         });
         let page = DevicesPage {
@@ -224,7 +228,7 @@ impl Console {
         let detail = detail.ok_or(Fault::NotFound)?;
         let now = self.desk.now();
         let mut lines: Vec<&Line> = detail.device.lines.iter().collect();
-        lines.sort_by_key(|line| std::cmp::Reverse((line.mark, line.effect)));
+        lines.sort_by_key(|line| std::cmp::Reverse((line.effect, line.mark)));
         let page = DevicePage {
             frame: self.frame("端末の詳細", "devices", request).await,
             lines: lines.into_iter().map(|line| own_line(line, now)).collect(),

@@ -69,10 +69,10 @@ pub enum About {
 /// How a check stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mark {
-    /// As it should be.
-    Pass,
     /// It does not concern this subject.
     NotApplicable,
+    /// As it should be.
+    Pass,
     /// Not as it should be, and time is left.
     Warn,
     /// Nothing is known.

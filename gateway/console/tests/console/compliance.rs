@@ -291,7 +291,7 @@ async fn the_home_page_names_what_weighs_most_with_its_deadline_and_leads_there(
     parts.arrange(|arranged| arranged.lines = troubled_lines());
     let page = home().await;
     // What will restrict somebody comes before what only warns.
-    page.shows("事務室ノートPC 1：ウイルス対策ソフトの定義が古くなっています。（規約第27条）")
+    page.shows("事務室ノートPC 1：ウイルス対策ソフトの定義が古くなっています（規約第27条）。")
         .shows("あと2日")
         .shows("href=\"/devices/11111111111111111111111111111111\"")
         .shows("根拠 エージェント");

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use gateway_console::{Link, Message, Provenance};
+use gateway_console::{DeviceKind, Link, Message, Provenance};
 use gateway_notes::Role;
 use gateway_policy::Check;
 
@@ -8,6 +8,7 @@ use crate::desk::{
     BOX, NOTEBOOK, NOW, Page, TestDesk, certificate, console, console_with_notes, get,
     never_measured, post, signed_in,
 };
+use crate::parts::{MANAGERS, approved, opening, troubled_lines, waiting, waits, whole_console};
 
 /// Holds a page to what makes it usable, and writes it to a file to be looked at.
 fn look(name: &str, page: &Page) {
@@ -159,4 +160,84 @@ async fn the_pages_of_trouble_are_usable() {
     );
     desk.arrange(|arranged| arranged.snapshot = never_measured(Check::AvAlive));
     look("home-blocked", &get(BOX, "/").ask(&console).await);
+}
+
+#[tokio::test]
+async fn the_pages_for_the_manager_are_usable() {
+    let (console, _, parts, _directory) = whole_console().await;
+    let cookie = signed_in(&console, "kanri", Role::Manager, MANAGERS).await;
+    let page = async |target: &str| {
+        let request = get(BOX, target).device(MANAGERS).cookie(&cookie);
+        request.ask(&console).await
+    };
+    look("compliance-home-good", &page("/").await);
+    parts.arrange(|arranged| {
+        arranged.lines = troubled_lines();
+        arranged.waiting = vec![waiting()];
+    });
+    look("devices", &page("/devices").await);
+    let found = post("/devices/pairing", "code=48291537")
+        .device(MANAGERS)
+        .cookie(&cookie)
+        .ask(&console)
+        .await;
+    look("device-decide", &found);
+    look(
+        "device",
+        &page(&format!("/devices/{}", "1".repeat(32))).await,
+    );
+    parts.arrange(|arranged| arranged.waiting.clear());
+    look("compliance-home", &page("/").await);
+    for (name, target) in [
+        ("registers", "/registers"),
+        ("media", "/media"),
+        ("medium-new", "/media/new"),
+        ("medium-kept", "/media/1"),
+        ("medium-lent", "/media/2"),
+        ("medium-missing", "/media/3"),
+        ("media-review", "/media/review"),
+        ("media-print", "/media/print"),
+        ("training", "/training"),
+        ("declarations", "/declarations"),
+        ("report", "/report"),
+    ] {
+        look(name, &page(target).await);
+    }
+}
+
+#[tokio::test]
+async fn the_pages_of_break_glass_are_usable() {
+    let (console, _, parts, _directory) = whole_console().await;
+    let cookie = signed_in(&console, "kanri", Role::Manager, MANAGERS).await;
+    let page = async || {
+        let request = get(BOX, "/break-glass").device(MANAGERS).cookie(&cookie);
+        request.ask(&console).await
+    };
+    parts.arrange(|arranged| {
+        arranged.break_glass.would_help = true;
+        arranged.break_glass.past = vec![opening(1, NOW.plus(-90_000))];
+    });
+    look("break-glass", &page().await);
+    parts.arrange(|arranged| arranged.break_glass.open = Some(opening(2, NOW.plus(-600))));
+    look("break-glass-open", &page().await);
+    let code = post("/break-glass/code", "")
+        .device(MANAGERS)
+        .cookie(&cookie)
+        .ask(&console)
+        .await;
+    look("sealed-code", &code);
+}
+
+#[tokio::test]
+async fn the_pages_of_pairing_are_usable() {
+    let (console, _, parts, _directory) = whole_console().await;
+    let page = async || {
+        let request = get(BOX, "/pairing").cookie("__Host-pairing=ticket");
+        request.ask(&console).await
+    };
+    look("pairing", &get(BOX, "/pairing").ask(&console).await);
+    parts.arrange(|arranged| arranged.pairing = waits);
+    look("pairing-waiting", &page().await);
+    parts.arrange(|arranged| arranged.pairing = || approved(DeviceKind::Windows));
+    look("pairing-approved", &page().await);
 }
