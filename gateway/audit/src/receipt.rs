@@ -74,23 +74,24 @@ impl Receipt {
             .map(|der| CertificateDer::from(der.as_slice()))
             .collect();
         let certificate = EndEntityCert::try_from(&leaf).map_err(|_| ReceiptError::Certificate)?;
-        let anchors: Vec<_> = roots
-            .iter()
-            .filter_map(|root| anchor_from_trusted_cert(root).ok())
-            .collect();
         let seconds = u64::try_from(self.at.0).map_err(|_| ReceiptError::Time)?;
-        let algorithms = default_provider().signature_verification_algorithms;
-        certificate
-            .verify_for_usage(
-                algorithms.all,
-                &anchors,
-                &others,
-                UnixTime::since_unix_epoch(Duration::from_secs(seconds)),
-                KeyUsage::required(TIMESTAMPING),
-                None,
-                None,
-            )
-            .map_err(ReceiptError::Untrusted)?;
+        let at = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let verify = |issuers: &[CertificateDer<'_>], others: &[CertificateDer<'_>], usage| {
+            let anchors: Vec<_> = issuers
+                .iter()
+                .filter_map(|issuer| anchor_from_trusted_cert(issuer).ok())
+                .collect();
+            let algorithms = default_provider().signature_verification_algorithms;
+            certificate
+                .verify_for_usage(algorithms.all, &anchors, others, at, usage, None, None)
+                .map(drop)
+                .map_err(ReceiptError::Untrusted)
+        };
+        // An authority between root and signer need not name the purpose; the signer itself must. webpki knows only one rule
+        // for the whole path, hence a second look at the signer below its issuer alone.
+        verify(roots, &others, KeyUsage::required_if_present(TIMESTAMPING))?;
+        let issuers: Vec<_> = others.iter().chain(roots).cloned().collect();
+        verify(&issuers, &[], KeyUsage::required(TIMESTAMPING))?;
         certificate
             .verify_signature(
                 webpki::aws_lc_rs::ECDSA_P256_SHA256,
@@ -109,5 +110,104 @@ impl Receipt {
             &length.to_be_bytes(),
             &self.signature,
         ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+        KeyUsagePurpose, SigningKey as _,
+    };
+
+    fn authority(by: Option<&Issuer<'_, KeyPair>>) -> (Vec<u8>, Issuer<'static, KeyPair>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let certificate = match by {
+            None => params.self_signed(&key).unwrap(),
+            Some(by) => params.signed_by(&key, by).unwrap(),
+        };
+        (certificate.der().to_vec(), Issuer::new(params, key))
+    }
+
+    fn receipt(usage: Vec<ExtendedKeyUsagePurpose>) -> (Receipt, SignedCheckpoint, Vec<u8>) {
+        let (root, root_issuer) = authority(None);
+        let (between, issuer) = authority(Some(&root_issuer));
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.extended_key_usages = usage;
+        let leaf = params.signed_by(&key, &issuer).unwrap();
+        let signed = SignedCheckpoint {
+            checkpoint: vec![1, 2, 3],
+            signature: vec![4, 5],
+        };
+        let at = Timestamp(time::OffsetDateTime::now_utc().unix_timestamp());
+        let receipt = Receipt {
+            at,
+            signature: key.sign(&receipt_message(at, &signed)).unwrap(),
+            chain: vec![leaf.der().to_vec(), between],
+        };
+        (receipt, signed, root)
+    }
+
+    fn check(
+        receipt: &Receipt,
+        signed: &SignedCheckpoint,
+        root: &[u8],
+    ) -> Result<(), ReceiptError> {
+        receipt.check(signed, &[CertificateDer::from(root.to_vec())])
+    }
+
+    #[test]
+    fn a_receipt_below_an_authority_without_purposes_is_believed() {
+        let (receipt, signed, root) = receipt(vec![ExtendedKeyUsagePurpose::TimeStamping]);
+        check(&receipt, &signed, &root).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_is_not_for_time_stamping_makes_no_receipt() {
+        for usage in [
+            vec![],
+            vec![ExtendedKeyUsagePurpose::ServerAuth],
+            vec![ExtendedKeyUsagePurpose::ClientAuth],
+        ] {
+            let (receipt, signed, root) = receipt(usage);
+            let outcome = check(&receipt, &signed, &root);
+            assert!(
+                matches!(outcome, Err(ReceiptError::Untrusted(_))),
+                "{outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_for_one_checkpoint_one_time_and_one_city() {
+        let (good, signed, root) = receipt(vec![ExtendedKeyUsagePurpose::TimeStamping]);
+        let (_, _, other_root) = receipt(vec![ExtendedKeyUsagePurpose::TimeStamping]);
+        assert!(matches!(
+            check(&good, &signed, &other_root),
+            Err(ReceiptError::Untrusted(_))
+        ));
+        let mut other = signed.clone();
+        other.checkpoint[0] ^= 1;
+        assert!(matches!(
+            check(&good, &other, &root),
+            Err(ReceiptError::Signature(_))
+        ));
+        let mut later = good.clone();
+        later.at = later.at.plus(1);
+        assert!(matches!(
+            check(&later, &signed, &root),
+            Err(ReceiptError::Signature(_))
+        ));
+        let mut alone = good;
+        alone.chain.clear();
+        assert!(matches!(
+            check(&alone, &signed, &root),
+            Err(ReceiptError::Certificate)
+        ));
     }
 }
