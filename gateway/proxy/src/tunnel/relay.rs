@@ -199,8 +199,8 @@ impl Passage<'_> {
                 Said::Close(payload) => {
                     mouth.control(Opcode::Close, &payload).await?;
                     // What follows is nothing; the transport's end is left.
-                    let end = tokio::time::timeout(CLOSING, ear.hear()).await;
-                    end.map_err(|_| Ending::Silent)??;
+                    let end = tokio::time::timeout(CLOSING, ear.linger()).await;
+                    end.map_err(|_| Ending::Silent)?;
                     break;
                 }
             }

@@ -11,9 +11,12 @@
 
 mod bounds;
 mod client;
+mod devices;
 mod early_hints;
+mod events;
 mod lan;
 mod lifecycle;
+mod messages;
 mod nginx;
 mod origin;
 mod owner;

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use gateway_antivirus::Scanner;
 use gateway_policy::{
-    BOX_CHECKS, Certificate, Evidence, FACILITY_CHECKS, Gate, Ledger, Observation, Observed,
+    BOX_CHECKS, Certificate, Check, Evidence, FACILITY_CHECKS, Gate, Ledger, Observation, Observed,
     Snapshot, Source, Standing, Subject, Timestamp, UnknownDevices,
 };
 use gateway_proxy::{
@@ -108,6 +108,9 @@ impl LocalPages for Pages {
         let staff = request
             .staff
             .map_or("nobody".to_owned(), |staff| staff.user);
+        let device = request
+            .device
+            .map_or("none".to_owned(), |id| id.to_string());
         let text = format!(
             "box {} {} {} {} {}",
             request.method,
@@ -116,7 +119,12 @@ impl LocalPages for Pages {
             request.body.len(),
             staff
         );
-        Box::pin(async move { http::Response::new(Bytes::from(text)) })
+        Box::pin(async move {
+            let mut response = http::Response::new(Bytes::from(text));
+            let device = device.parse().unwrap();
+            response.headers_mut().insert("x-device", device);
+            response
+        })
     }
 }
 
@@ -279,21 +287,36 @@ pub fn now() -> Timestamp {
 
 /// Everything measured and in order.
 pub fn all_is_well() -> Snapshot {
-    let at = now();
-    let measured = |check| Observed {
+    snapshot(&good_ledger())
+}
+
+/// What was found just now.
+pub fn measured(check: Check, observation: Observation) -> Observed {
+    Observed {
         check,
-        observation: Observation::Pass,
-        at,
+        observation,
+        at: now(),
         source: Source::Measured,
         digest: [0; 32],
-    };
+    }
+}
+
+/// A box and a facility in order.
+pub fn good_ledger() -> Ledger {
+    let at = now();
     let mut ledger = Ledger::new(at);
     for check in BOX_CHECKS {
-        ledger.observe(Subject::Box, measured(check), at);
+        ledger.observe(Subject::Box, measured(check, Observation::Pass), at);
     }
     for check in FACILITY_CHECKS {
-        ledger.observe(Subject::Facility, measured(check), at);
+        ledger.observe(Subject::Facility, measured(check, Observation::Pass), at);
     }
+    ledger
+}
+
+/// What the gate would judge by now, with a good certificate and standing.
+pub fn snapshot(ledger: &Ledger) -> Snapshot {
+    let at = now();
     let certificate = Certificate::Held {
         not_before: at.plus(-1000),
         not_after: at.plus(365 * 86_400),

@@ -69,9 +69,20 @@ async fn stand() -> (Stand, Origin) {
     (setup.start(origin.address), origin)
 }
 
-type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
+pub type Socket = WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>;
 
-async fn open(stand: &Stand, version: Version, path: &str) -> Result<Socket, http::StatusCode> {
+pub async fn open(stand: &Stand, version: Version, path: &str) -> Result<Socket, http::StatusCode> {
+    let io = open_raw(stand, version, path).await?;
+    let usual = Some(WebSocketConfig::default());
+    Ok(WebSocketStream::from_raw_socket(io, Role::Client, usual).await)
+}
+
+/// The transport after the opening handshake.
+pub async fn open_raw(
+    stand: &Stand,
+    version: Version,
+    path: &str,
+) -> Result<TokioIo<hyper::upgrade::Upgraded>, http::StatusCode> {
     let upgraded = match version {
         Version::HTTP_2 => {
             let tls = tls(stand, CITY, &[b"h2"]).await;
@@ -103,6 +114,7 @@ async fn open(stand: &Stand, version: Version, path: &str) -> Result<Socket, htt
                 .uri(format!("https://{CITY}:{}{path}", stand.https.port()))
                 .extension(hyper::ext::Protocol::from_static("websocket"))
                 .header("sec-websocket-version", "13")
+                .header("sec-websocket-extensions", "permessage-deflate")
                 .body(full(""))
                 .unwrap();
             let mut response = sender.send_request(request).await.unwrap();
@@ -121,6 +133,7 @@ async fn open(stand: &Stand, version: Version, path: &str) -> Result<Socket, htt
                 .header("connection", "keep-alive, Upgrade")
                 .header("sec-websocket-version", "13")
                 .header("sec-websocket-key", &key)
+                .header("sec-websocket-extensions", "permessage-deflate")
                 .body(full(""))
                 .unwrap();
             let mut response = client.send(request).await.unwrap();
@@ -132,11 +145,10 @@ async fn open(stand: &Stand, version: Version, path: &str) -> Result<Socket, htt
             hyper::upgrade::on(&mut response).await.unwrap()
         }
     };
-    let io = TokioIo::new(upgraded);
-    Ok(WebSocketStream::from_raw_socket(io, Role::Client, Some(WebSocketConfig::default())).await)
+    Ok(TokioIo::new(upgraded))
 }
 
-const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
+pub const BOTH: [Version; 2] = [Version::HTTP_11, Version::HTTP_2];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_pass_both_ways_over_both_protocols() {
