@@ -97,10 +97,10 @@ impl Antivirus {
                 None
             }
         };
-        let group = table.socket_group.as_deref().and_then(|name| {
+        let group = table.socket_group.as_deref().map(|name| {
             let group = Group::from_name(name).ok().flatten();
             // A group that does not exist owns no socket.
-            Some(group.map_or(u32::MAX, |group| group.gid.as_raw()))
+            group.map_or(u32::MAX, |group| group.gid.as_raw())
         });
         let check = ConfigCheck::new(Places {
             configuration: table.configuration.clone(),
