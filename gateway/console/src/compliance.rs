@@ -258,7 +258,9 @@ pub(crate) fn to_do(report: &Report, manager: bool, now: Timestamp) -> Option<He
 
 /// A moment for the head of a printed page.
 pub(crate) fn printed(at: Timestamp) -> String {
-    format!("{}（{}現在）", day(at), minute(at))
+    let moment = minute(at);
+    let clock = moment.rsplit('）').next().unwrap_or_default();
+    format!("{} {clock}", day(at))
 }
 
 /// The month of a report: 2026年11月
