@@ -81,7 +81,11 @@ impl Passing {
             Ok(()) => Some((Ok(Frame::data(event.raw)), Some(self))),
             Err(ending) => {
                 match ending {
-                    Ending::Stopped(stopped) => record::message_stopped("event", &stopped),
+                    Ending::Stopped(stopped) => {
+                        record::message_stopped("event", &stopped);
+                        let inspection = &self.judge.shared.inspection;
+                        inspection.stopped(&stopped, self.judge.device);
+                    }
                     Ending::Ended(why) => record::ended("event-stream", why),
                 }
                 Some((Err(ReplyError::Stopped), None))

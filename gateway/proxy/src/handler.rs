@@ -38,6 +38,10 @@ pub(crate) async fn handle(
     let response = answered.unwrap_or_else(|failure| {
         let code = SupportCode::new();
         record::failed(&failure, code);
+        if let Failure::Content(stopped) = &failure {
+            let inspection = &connection.worker.shared.inspection;
+            inspection.stopped(stopped, connection.device);
+        }
         pages::failure(&failure, &wants, code)
     });
     unanswered.answered();
@@ -59,12 +63,6 @@ async fn live(
     let now = (shared.clock)();
     let staff = shared.staff.identify(request.headers(), now);
     let asked = shared.routes.classify(route.target, &request);
-    if let Some(device) = connection.device {
-        (shared.seen)(
-            device,
-            headers::is_by_person(request.method(), request.headers()),
-        );
-    }
     if let Some(device) = connection.device {
         (shared.seen)(
             device,

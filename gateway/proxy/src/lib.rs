@@ -57,7 +57,7 @@ pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
 pub use device::{DeviceTrust, Identify, Seen};
 pub use error::StartError;
 pub use gateway_city::wire::Role;
-pub use inspect::{Inspection, InspectionLimits};
+pub use inspect::{Inspection, InspectionLimits, StopReason, StoppedBody, Witness};
 pub use limits::Limits;
 pub use listener::Listeners;
 pub use staff::{StaffSession, StaffSessions};

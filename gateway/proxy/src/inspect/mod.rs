@@ -36,7 +36,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use gateway_antivirus::{Kind, Outcome, Scanner, SealedBody, Unavailable};
 use gateway_policy::{
-    Area, Check, Effect, Permit, Policy, Refusal, Snapshot, Timestamp, Verdict,
+    Area, Check, DeviceId, Effect, Permit, Policy, Refusal, Snapshot, Timestamp, Verdict,
     content::{self, Body, BodyKind, ScanOutcome},
 };
 use tokio::sync::{Notify, watch};
@@ -55,6 +55,7 @@ pub(crate) use download::{Expected, download};
 pub(crate) use held::Held;
 pub(crate) use room::Room;
 pub(crate) use stopped::{Cause, Direction, Stopped, Why};
+pub use stopped::{StopReason, StoppedBody, Witness};
 pub(crate) use upload::upload;
 pub(crate) use waiting::{Owner, fetch as fetch_waiting, is_waiting_path};
 
@@ -129,6 +130,7 @@ impl Inspection {
             database: scanner.database_serial(),
             scanner,
             evidence: OnceLock::new(),
+            witness: OnceLock::new(),
             silent: AtomicBool::new(false),
             limits,
         })))
@@ -138,6 +140,18 @@ impl Inspection {
     #[must_use]
     pub fn trouble(&self) -> Arc<Notify> {
         Arc::clone(&self.0.trouble)
+    }
+
+    /// Has every body that is stopped told to `witness`, which must not block. Once; a second witness is not taken.
+    pub fn witnessed_by(&self, witness: Witness) {
+        let _ = self.0.witness.set(witness);
+    }
+
+    /// A body was stopped, on a connection of this device.
+    pub(crate) fn stopped(&self, stopped: &Stopped, device: Option<DeviceId>) {
+        if let Some(witness) = self.0.witness.get() {
+            witness(&stopped.told(device));
+        }
     }
 
     /// From where the policy and the scanner's last proof are read.
@@ -184,6 +198,7 @@ pub(crate) struct Inspector {
     database: watch::Receiver<u64>,
     limits: InspectionLimits,
     evidence: OnceLock<(Arc<ArcSwap<Snapshot>>, Clock)>,
+    witness: OnceLock<Witness>,
     /// The scanner did not answer when it was last asked.
     silent: AtomicBool,
     key: Key,

@@ -1,6 +1,9 @@
 //! Why a body was not passed on. Does not write the sentences a person reads: that is `words`.
 
+use std::sync::Arc;
+
 use gateway_antivirus::{Kind, Unavailable, Unscannable};
+use gateway_policy::DeviceId;
 use http::StatusCode;
 
 use super::{gather::Ungathered, reading::Unreadable, views::Opaque};
@@ -158,6 +161,60 @@ impl Stopped {
             }
             (Why::Unavailable(_) | Why::NoRoom, _) => "proxy_internal_error",
             _ => "http_request_denied",
+        }
+    }
+}
+
+/// Told of every body that was stopped.
+pub type Witness = Arc<dyn Fn(&StoppedBody) + Send + Sync>;
+
+/// What may be known of a body that was stopped: no name, no word of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoppedBody {
+    /// Which way it was going.
+    pub direction: gateway_policy::content::Direction,
+    /// Why.
+    pub why: StopReason,
+    /// On a connection of which registered device.
+    pub device: Option<DeviceId>,
+}
+
+/// Why a body was stopped, for whoever keeps account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The scanner found something.
+    Infected,
+    /// A program, an archive of programs, a shortcut.
+    Program,
+    /// A script.
+    Script,
+    /// A document with macros.
+    Macro,
+    /// Encrypted.
+    Encrypted,
+    /// Nested, packed or coded so that nobody looks into it.
+    Opaque,
+    /// Larger than what is looked into.
+    TooLarge,
+    /// The scanner does not answer, or there is no room.
+    NotScanned,
+}
+
+impl Stopped {
+    pub(crate) const fn told(&self, device: Option<DeviceId>) -> StoppedBody {
+        StoppedBody {
+            direction: self.direction.in_policy(),
+            why: match self.why {
+                Why::Infected => StopReason::Infected,
+                Why::Forbidden(Kind::Script) => StopReason::Script,
+                Why::Forbidden(Kind::Macro) => StopReason::Macro,
+                Why::Forbidden(_) => StopReason::Program,
+                Why::Unscannable(Cause::Encrypted) => StopReason::Encrypted,
+                Why::Unscannable(_) => StopReason::Opaque,
+                Why::TooLarge => StopReason::TooLarge,
+                Why::Unavailable(_) | Why::NoRoom => StopReason::NotScanned,
+            },
+            device,
         }
     }
 }

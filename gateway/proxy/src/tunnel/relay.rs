@@ -155,6 +155,9 @@ pub(super) async fn relay(
         () = shared.drain.reached(Phase::Draining) => (Sender::Client, Ending::Draining),
     };
     ending.record();
+    if let Ending::Stopped(stopped) = &ending {
+        shared.inspection.stopped(stopped, connection.device);
+    }
     let Some((to_client, to_site)) = ending.codes(speaker) else {
         return;
     };
