@@ -113,6 +113,11 @@ impl Browser {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// Where the browser puts what is downloaded.
+    pub fn downloads(&self) -> PathBuf {
+        self.home.path().join("downloads")
+    }
+
     /// What a new WebDriver session asks for. `*.localhost` needs no name server: Chromium maps it to loopback itself.
     pub fn capabilities(&self) -> serde_json::Map<String, serde_json::Value> {
         let profile = self
@@ -120,7 +125,11 @@ impl Browser {
             .path()
             .join(format!("profile-{}", self.profiles()));
         let _ = fs::create_dir_all(&profile);
-        let mut prefs = json!({ "intl.accept_languages": "ja,en" });
+        let mut prefs = json!({
+            "intl.accept_languages": "ja,en",
+            "download.default_directory": self.downloads(),
+            "download.prompt_for_download": false,
+        });
         if self.shows_certificate {
             // What the managed policy AutoSelectCertificateForUrls writes into a profile, without touching the machine's policies.
             prefs["profile.content_settings.exceptions.auto_select_certificate"] =
