@@ -93,10 +93,6 @@ pub(crate) struct Outlets {
 
 /// What the rest of the daemon takes from the channel.
 #[derive(Clone, Debug)]
-#[allow(
-    dead_code,
-    reason = "read by whoever installs databases and measures how old the software is"
-)]
 pub(crate) struct Taken {
     /// The newest antivirus database, whole and verified, in a directory.
     pub(crate) databases: watch::Receiver<Option<Staged>>,

@@ -9,7 +9,7 @@ use test_harness::binaries;
 use crate::steps::Run;
 
 /// One target for each parser we own; the names are those of `tests/fuzz/fuzz_targets`.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
     "framing",
     "websocket",
     "events",
@@ -22,6 +22,7 @@ const TARGETS: [&str; 12] = [
     "key_file",
     "policy",
     "ledger",
+    "signed_channel",
 ];
 
 /// Options of `cargo xtask fuzz`.
