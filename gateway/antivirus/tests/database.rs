@@ -361,6 +361,21 @@ async fn an_official_database_that_nobody_manages_is_dated_by_what_clamd_says() 
     assert!((built_at - old).abs() < 61, "{built_at} {old}");
 }
 
+#[tokio::test]
+async fn the_demonstration_with_official_databases_says_their_age() {
+    let directory = tempfile::tempdir().unwrap();
+    let freshclam = directory.path().join("freshclam");
+    let built = now() - 86_400;
+    let written = Signatures::built(built).serial(43);
+    written.write_official(&freshclam).unwrap();
+    let whole = Signatures::official(&freshclam).unwrap();
+    let clamd = Clamd::start_of(&directory.path().join("clamd"), &whole, "").unwrap();
+    let scanner = Scanner::new(Config::new(clamd.socket()));
+    let updater = updater(&clamd.databases(), &scanner, PROOF);
+    let loaded = updater.loaded().await.unwrap();
+    assert_eq!(loaded.built_at(), Some(built));
+}
+
 const STEPS: [Step; 8] = [
     Step::Staged,
     Step::Tried,

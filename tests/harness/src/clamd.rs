@@ -48,7 +48,15 @@ impl Clamd {
     /// # Errors
     /// As [`Clamd::start`].
     pub fn start_with(directory: &Path, database: Database, settings: &str) -> Result<Self> {
-        write_files(directory, database, settings)
+        Self::start_of(directory, &signatures_of(database), settings)
+    }
+
+    /// Like [`Clamd::start_with`] with signatures of one's own.
+    ///
+    /// # Errors
+    /// As [`Clamd::start`].
+    pub fn start_of(directory: &Path, signatures: &Signatures, settings: &str) -> Result<Self> {
+        write_files(directory, signatures, settings)
             .map_err(|error| Error::new("clamd's files cannot be written").because(error))?;
         let process = spawn(directory)?;
         Ok(Self {
@@ -123,7 +131,8 @@ impl Clamd {
     /// # Errors
     /// As [`Clamd::start`].
     pub fn restart_with(&mut self, database: Database) -> Result<()> {
-        write_database(&self.directory, database)
+        signatures_of(database)
+            .write_generation(&databases(&self.directory))
             .map_err(|error| Error::new("clamd's database cannot be written").because(error))?;
         self.restart()
     }
@@ -154,21 +163,21 @@ fn databases(directory: &Path) -> PathBuf {
     directory.join("databases")
 }
 
-fn write_files(directory: &Path, database: Database, settings: &str) -> std::io::Result<()> {
+fn write_files(directory: &Path, signatures: &Signatures, settings: &str) -> std::io::Result<()> {
     std::fs::create_dir_all(directory.join("tmp"))?;
-    write_database(directory, database)?;
+    signatures.write_generation(&databases(directory))?;
     std::fs::write(
         directory.join("clamd.conf"),
         configuration(directory, settings),
     )
 }
 
-fn write_database(directory: &Path, database: Database) -> std::io::Result<()> {
-    let mut signatures = Signatures::built(signatures::now());
-    if database == Database::WithoutEicar {
-        signatures = signatures.without_eicar();
+fn signatures_of(database: Database) -> Signatures {
+    let signatures = Signatures::built(signatures::now());
+    match database {
+        Database::Eicar => signatures,
+        Database::WithoutEicar => signatures.without_eicar(),
     }
-    signatures.write_generation(&databases(directory))
 }
 
 /// The product's configuration with other places. Of two lines with the same option clamd would obey the first.

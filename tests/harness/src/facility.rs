@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::city::{self, City};
-use crate::clamd::{Clamd, Database};
+use crate::clamd::Clamd;
 use crate::gatewayd::{self, Gatewayd, Site};
+use crate::signatures::{self, Signatures};
 use crate::swtpm::Swtpm;
 use crate::{Error, Result, WallClock, setup};
 
@@ -97,14 +98,13 @@ impl Facility {
             ..options.city
         };
         let city = City::start(&directory.join("city"), city)?;
-        let settings = options
-            .signatures
-            .map(|from| format!("DatabaseDirectory {}", from.display()));
-        let clamd = Clamd::start_with(
-            &directory.join("clamd"),
-            Database::Eicar,
-            &settings.unwrap_or_default(),
-        )?;
+        let signatures = match &options.signatures {
+            Some(from) => Signatures::official(from).map_err(|error| {
+                Error::new(format!("{} cannot be used", from.display())).because(error)
+            })?,
+            None => Signatures::built(signatures::now()),
+        };
+        let clamd = Clamd::start_of(&directory.join("clamd"), &signatures, "")?;
         let box_options = gatewayd::Options {
             tcti: tpm.tcti(),
             anchor: city.ca_file(),

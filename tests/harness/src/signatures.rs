@@ -79,6 +79,33 @@ impl Signatures {
         .serial(1)
     }
 
+    /// ClamAV's own databases where freshclam keeps them, as they are; serial and time are those of `daily`.
+    ///
+    /// # Errors
+    /// When there is no `daily`, or something cannot be read.
+    pub fn official(directory: &Path) -> io::Result<Self> {
+        let mut whole = Self::built(0);
+        let mut described = None;
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if ![".cvd", ".cld", ".cud"].iter().any(|ending| name.ends_with(ending)) {
+                continue;
+            }
+            let content = std::fs::read(&path)?;
+            if name.starts_with("daily.") {
+                // ClamAV-VDB:time in words:version:signatures:level:MD5:signature:builder:time
+                let head = String::from_utf8_lossy(content.get(..512).unwrap_or_default());
+                let field = |number| head.split(':').nth(number)?.trim().parse::<i64>().ok();
+                described = field(2).zip(field(8));
+            }
+            whole = whole.with(&name, content);
+        }
+        let (version, built_at) = described.ok_or(io::ErrorKind::NotFound)?;
+        whole.built_at = built_at;
+        Ok(whole.serial(version.unsigned_abs()))
+    }
+
     /// The same as another release: another serial, another canary.
     #[must_use]
     pub fn serial(mut self, serial: u64) -> Self {
