@@ -402,6 +402,10 @@ fn data_path(
             names.first().map_or("localhost", String::as_str)
         ),
         connect_ports: Vec::new(),
+        support: gateway_proxy::Support {
+            office: config.support.office.clone(),
+            phone: config.support.phone.clone(),
+        },
         limits: config.proxy_limits(),
     };
     let dependencies = Dependencies {

@@ -235,11 +235,7 @@ fn hear_device(worst: &mut Verdict, device: &DeviceEntry, snapshot: &Snapshot, n
     let all = DEVICE_CHECKS.into_iter().zip(&device.checks);
     for (check, entry) in all.rev() {
         let entry = entry.caught_up(absence);
-        let finding = Finding {
-            effect: entry.effect(time),
-            since: entry.since(time),
-            deadline: entry.deadline(time),
-        };
+        let finding = Finding::of(&entry, time, now);
         worst.hear(Rule::Check(check), finding, break_glass);
     }
 }

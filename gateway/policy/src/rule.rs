@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::CLOCK_STEP;
-use crate::{Certificate, Check, Remedy, Snapshot, Standing, Timestamp};
+use crate::{Certificate, Check, Entry, Remedy, Snapshot, Standing, Timestamp};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
@@ -57,6 +57,16 @@ impl Finding {
             effect,
             since,
             deadline: None,
+        }
+    }
+
+    /// What an entry says at `time` in the ledger's time, told by the box's clock, which shows `now`.
+    pub(crate) fn of(entry: &Entry, time: Timestamp, now: Timestamp) -> Self {
+        let by_clock = |at: Timestamp| at.plus(time.age(now));
+        Self {
+            effect: entry.effect(time),
+            since: by_clock(entry.since(time)),
+            deadline: entry.deadline(time).map(by_clock),
         }
     }
 
@@ -166,11 +176,7 @@ impl Rule {
             Self::Check(check) => {
                 let time = snapshot.time(now);
                 match snapshot.own(check) {
-                    Some(entry) => Finding {
-                        effect: entry.effect(time),
-                        since: entry.since(time),
-                        deadline: entry.deadline(time),
-                    },
+                    Some(entry) => Finding::of(entry, time, now),
                     None => Finding::new(Effect::Allow, snapshot.taken),
                 }
             }

@@ -97,6 +97,7 @@ fn main() {
         https_port: port,
         proxy_authority: "box.localhost:80".to_owned(),
         connect_ports: Vec::new(),
+        support: gateway_proxy::Support::default(),
         limits: Limits {
             connections_per_client: 8192,
             connections: 8192,

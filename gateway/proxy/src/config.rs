@@ -62,6 +62,15 @@ pub enum Owner {
     },
 }
 
+/// Who answers questions (第12条), as the box's pages name them.
+#[derive(Clone, Debug, Default)]
+pub struct Support {
+    /// The office.
+    pub office: String,
+    /// Its telephone number; the city's signed policy may name another.
+    pub phone: String,
+}
+
 /// What the data path must know before it starts.
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -79,6 +88,8 @@ pub struct ProxyConfig {
     pub proxy_authority: String,
     /// Ports besides `https_port` that CONNECT may name.
     pub connect_ports: Vec<u16>,
+    /// Who answers questions.
+    pub support: Support,
     /// Bounds.
     pub limits: Limits,
 }

@@ -42,7 +42,10 @@ pub(crate) async fn handle(
             let inspection = &connection.worker.shared.inspection;
             inspection.stopped(stopped, connection.device);
         }
-        pages::failure(&failure, &wants, code)
+        let shared = &connection.worker.shared;
+        let snapshot = shared.snapshot.load();
+        let phone = snapshot.policy().phone.as_deref();
+        pages::failure(&failure, &wants, code, (&shared.config.support, phone))
     });
     unanswered.answered();
     Ok(response.map(|body| body.with(busy)))

@@ -53,7 +53,7 @@ use gateway_policy::{DeviceId, Gate, Snapshot, Timestamp};
 use http::{HeaderMap, Method, Uri};
 use rustls::pki_types::CertificateDer;
 
-pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Upstream};
+pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Support, Upstream};
 pub use device::{DeviceTrust, Identify, Seen};
 pub use error::StartError;
 pub use gateway_city::wire::Role;

@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use gateway_policy::Effect;
+use gateway_policy::calendar::{Date, Weekday};
+use gateway_policy::{Effect, Timestamp};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
     body::Reply,
-    config::RESERVED_PREFIX,
+    config::{RESERVED_PREFIX, Support},
     error::{Failure, Fault, FaultKind},
     headers::PSEUDONYM,
     inspect::{Why, words as content},
@@ -34,6 +35,8 @@ struct Words {
     next: &'static str,
     /// The city cannot be reached, so the box's stored notes are what is left.
     notes: bool,
+    /// When it gets worse unless somebody acts.
+    deadline: Option<Timestamp>,
 }
 
 const fn words(
@@ -48,6 +51,7 @@ const fn words(
         happened,
         next,
         notes: false,
+        deadline: None,
     }
 }
 
@@ -63,6 +67,7 @@ const fn outage(
         happened,
         next,
         notes: true,
+        deadline: None,
     }
 }
 
@@ -73,12 +78,15 @@ impl Words {
             Failure::Refused(refusal) => {
                 let (happened, next) = refusals::words(refusal);
                 match refusal.effect {
-                    Effect::Restrict => words(
-                        "restricted",
-                        "ファイルの送受信を止めています",
-                        happened,
-                        next,
-                    ),
+                    Effect::Restrict => Self {
+                        deadline: refusal.deadline,
+                        ..words(
+                            "restricted",
+                            "ファイルの送受信を止めています",
+                            happened,
+                            next,
+                        )
+                    },
                     _ => outage("refused", "連絡帳への接続を止めています", happened, next),
                 }
             }
@@ -204,11 +212,16 @@ impl Words {
 }
 
 /// The answer to a request that failed.
-pub(crate) fn failure(failure: &Failure, request: &Wants, code: SupportCode) -> Response<Reply> {
+pub(crate) fn failure(
+    failure: &Failure,
+    request: &Wants,
+    code: SupportCode,
+    (support, phone): (&Support, Option<&str>),
+) -> Response<Reply> {
     let words = Words::of(failure);
     let status = failure.status();
     let (media_type, body) = if request.html {
-        (HTML, page(&words, code))
+        (HTML, page(&words, code, support, phone))
     } else {
         (PROBLEM, problem(&words, status, code))
     };
@@ -351,17 +364,20 @@ fn proxy_status(failure: &Failure) -> Option<HeaderValue> {
 }
 
 fn problem(words: &Words, status: StatusCode, code: SupportCode) -> String {
-    serde_json::json!({
+    let mut document = serde_json::json!({
         "type": format!("urn:renraku:problem:{}", words.problem),
         "title": words.title,
         "status": status.as_u16(),
         "detail": format!("{}{}", words.happened, words.next),
         "support_code": code.as_str(),
-    })
-    .to_string()
+    });
+    if let Some(deadline) = words.deadline {
+        document["deadline"] = deadline.0.into();
+    }
+    document.to_string()
 }
 
-fn page(words: &Words, code: SupportCode) -> String {
+fn page(words: &Words, code: SupportCode, support: &Support, phone: Option<&str>) -> String {
     let Words {
         title,
         happened,
@@ -369,6 +385,13 @@ fn page(words: &Words, code: SupportCode) -> String {
         ..
     } = words;
     let mut body = format!("<p>{happened}</p>\n<h2>次にすること</h2>\n<p>{next}</p>\n");
+    if let Some(deadline) = words.deadline {
+        let _ = writeln!(
+            body,
+            "<p>このままでは、<b>{}</b>から連絡帳への接続も止まります。</p>",
+            minute(deadline)
+        );
+    }
     if words.notes {
         let _ = writeln!(
             body,
@@ -380,7 +403,43 @@ fn page(words: &Words, code: SupportCode) -> String {
         "<p class=\"code\">サポートコード <b>{}</b></p>",
         code.as_str()
     );
+    let phone = phone.unwrap_or(&support.phone);
+    if !phone.is_empty() {
+        let _ = writeln!(
+            body,
+            "<p>問い合わせ先 {} <b>{}</b><br>平日9:00〜17:00（祝日と12月29日〜1月3日を除く）</p>",
+            escaped(&support.office),
+            escaped(phone)
+        );
+    }
     document(title, &body)
+}
+
+/// 11月24日（火）9:05, in Japan.
+fn minute(at: Timestamp) -> String {
+    let date = Date::in_japan(at);
+    let minutes = date.midnight_in_japan().age(at) / 60;
+    let weekday = match date.weekday() {
+        Weekday::Sunday => "日",
+        Weekday::Monday => "月",
+        Weekday::Tuesday => "火",
+        Weekday::Wednesday => "水",
+        Weekday::Thursday => "木",
+        Weekday::Friday => "金",
+        Weekday::Saturday => "土",
+    };
+    let (hour, minute) = (minutes / 60, minutes % 60);
+    format!(
+        "{}月{}日（{weekday}）{hour}:{minute:02}",
+        date.month, date.day
+    )
+}
+
+/// Configured text as HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// A whole page around its middle.
@@ -415,15 +474,55 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_person_reads_what_to_do_until_when_and_whom_to_call() {
+        use gateway_policy::{Check, Refusal, Rule};
+
+        let rule = Rule::Check(Check::PcAv);
+        let refusal = Refusal {
+            rule,
+            article: rule.article(),
+            effect: Effect::Restrict,
+            since: Timestamp(1_795_476_300),
+            deadline: Some(Timestamp(1_795_476_300)),
+        };
+        let support = Support {
+            office: "<高萩市>".into(),
+            phone: "0293-00-0000".into(),
+        };
+        let words = Words::of(&Failure::Refused(refusal));
+        let text = page(&words, SupportCode::new(), &support, None);
+        for said in [
+            "このパソコンのウイルス対策が働いていない（利用規約第27条）",
+            "「ウイルスと脅威の防止」",
+            "11月24日（火）8:25",
+            "&lt;高萩市&gt; <b>0293-00-0000</b>",
+            "平日9:00〜17:00",
+        ] {
+            assert!(text.contains(said), "{said}");
+        }
+        let named = page(&words, SupportCode::new(), &support, Some("0120-1"));
+        assert!(named.contains("<b>0120-1</b>") && !named.contains("0293"));
+        let problem = problem(&words, StatusCode::FORBIDDEN, SupportCode::new());
+        assert!(problem.contains("\"deadline\":1795476300"), "{problem}");
+    }
+
+    #[test]
     fn a_page_for_an_outage_leads_to_the_stored_notes() {
         let code = SupportCode::new();
         let text = page(
             &Words::of(&Failure::Upstream(Fault::new(FaultKind::ConnectTimeout))),
             code,
+            &Support::default(),
+            None,
         );
         assert!(text.contains("/.well-known/renraku-gateway/notes"));
         assert!(text.contains(code.as_str()));
-        let text = page(&Words::of(&Failure::Misdirected), code);
+        let text = page(
+            &Words::of(&Failure::Misdirected),
+            code,
+            &Support::default(),
+            None,
+        );
         assert!(!text.contains("/notes"));
     }
 }

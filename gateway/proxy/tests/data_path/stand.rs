@@ -21,7 +21,7 @@ use gateway_policy::{
 use gateway_proxy::{
     Dependencies, DeviceTrust, Identity, Inspection, InspectionLimits, LanCertificate, Limits,
     Listeners, LocalPages, LocalRequest, LocalResponse, Owner, Protocol, Proxy, ProxyConfig,
-    Running, Site, StaffSessions, Upstream,
+    Running, Site, StaffSessions, Support, Upstream,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -202,6 +202,10 @@ impl Setup {
             https_port: https.port(),
             proxy_authority: format!("{CONSOLE}:{}", http.port()),
             connect_ports: vec![443],
+            support: Support {
+                office: "<高萩市>".into(),
+                phone: "0293-00-0000".into(),
+            },
             limits: self.limits,
         };
         let inspection = self
