@@ -9,7 +9,7 @@
     reason = "what a test cannot do is its failure"
 )]
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use gateway_e2e::browsing::{Result, Window};
@@ -153,14 +153,17 @@ async fn install(browser: &mut Browser, device: &Window, password: &str) -> Resu
     let file = device
         .until("the downloaded certificate", async || {
             let files = std::fs::read_dir(browser.downloads()).ok()?;
-            files.flatten().map(|file| file.path()).find(is_whole)
+            files
+                .flatten()
+                .map(|file| file.path())
+                .find(|file| is_whole(file))
         })
         .await?;
     browser.install_certificate(&file, password).unwrap();
     Ok(())
 }
 
-fn is_whole(file: &PathBuf) -> bool {
+fn is_whole(file: &Path) -> bool {
     file.extension()
         .is_some_and(|ending| ending == "p12" || ending == "pfx")
 }

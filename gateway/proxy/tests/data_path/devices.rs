@@ -526,3 +526,30 @@ async fn a_device_that_a_snapshot_shows_as_revoked_is_cut_and_comes_back_to_a_pa
         assert_eq!(page(&mut client).await.status, 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_under_way_ends_with_a_page_when_the_gate_turns() {
+    let register = Register::new();
+    let (stand, _origin) = stand_with_streams(&register).await;
+    for version in BOTH {
+        let browser = Browser::new(&stand, Some(&register.pc));
+        let well = stand.snapshot.load_full();
+        let (mut client, _) = browser.connect(&stand, version, CITY).await;
+        let frames = futures_util::stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Some((Ok(Frame::data(Bytes::from_static(b"more and more"))), ()))
+        });
+        let request = client
+            .request("POST", CITY, "/upload")
+            .body(BodyExt::boxed(StreamBody::new(frames)))
+            .unwrap();
+        let upload = tokio::spawn(async move { client.send(request).await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let nothing = gateway_policy::Snapshot::nothing_known(stand::now());
+        stand.snapshot.store(Arc::new(nothing));
+        let answered = tokio::time::timeout(Duration::from_secs(2), upload).await;
+        let answered = answered.expect("it ends").unwrap().unwrap();
+        assert_eq!(answered.status(), 403);
+        stand.snapshot.store(well);
+    }
+}
