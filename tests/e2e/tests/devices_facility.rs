@@ -1,0 +1,432 @@
+//! The devices of a facility, from the first one on, through the running gateway: curl and openssl as a program on a device
+//! uses them, and a manager at the console.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test cannot do is its failure"
+)]
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use gateway_e2e::visiting::{Answer, Visitor, password};
+use serde_json::{Value, json};
+use test_harness::city::PORTAL_HOST;
+use test_harness::facility::{Facility, Options};
+use test_harness::{WallClock, city, wait};
+
+const SOON: Duration = Duration::from_secs(40);
+
+/// Somebody at a device, with or without a certificate.
+struct Seat<'a> {
+    facility: &'a Facility,
+    visitor: Visitor,
+    certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl<'a> Seat<'a> {
+    fn new(facility: &'a Facility, name: &str) -> Self {
+        Self {
+            facility,
+            visitor: Visitor::new(facility, name),
+            certificate: None,
+        }
+    }
+
+    fn send(&self, arguments: &[&str]) -> Answer {
+        let mut all: Vec<String> = Vec::new();
+        if let Some((certificate, key)) = &self.certificate {
+            let text = |path: &Path| path.to_str().unwrap().to_owned();
+            all.extend([
+                "--cert".into(),
+                text(certificate),
+                "--key".into(),
+                text(key),
+            ]);
+        }
+        all.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        self.visitor.send(&all)
+    }
+
+    fn open(&self, url: &str) -> Answer {
+        self.send(&["--location", "--header", "Accept: text/html", url])
+    }
+
+    fn console(&self, path: &str) -> String {
+        format!("{}{path}", self.facility.gateway.console_url())
+    }
+
+    fn notebook(&self, path: &str) -> String {
+        format!("{}{path}", self.facility.gateway.portal_url())
+    }
+
+    /// Signs in at the notebook and goes on to the box's own pages.
+    fn signs_in_as_manager(&self) {
+        let user = manager(self.facility);
+        let secret = password(self.facility, &user);
+        let origin = format!("Origin: {}", self.notebook("").trim_end_matches('/'));
+        let signed_in = self.send(&[
+            "--location",
+            "--header",
+            &origin,
+            "--data-urlencode",
+            &format!("user_id={user}"),
+            "--data-urlencode",
+            &format!("password={secret}"),
+            &self.notebook("staff/login"),
+        ]);
+        assert_eq!(signed_in.status, 200, "{}", signed_in.body);
+        self.open(&self.notebook(".well-known/renraku-gateway/notes"));
+    }
+
+    /// Sends a form of the console.
+    fn submits(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let origin = format!("Origin: {}", self.console("").trim_end_matches('/'));
+        let mut arguments = vec!["--location".to_owned(), "--header".to_owned(), origin];
+        for (name, value) in fields {
+            arguments.extend(["--data-urlencode".to_owned(), format!("{name}={value}")]);
+        }
+        arguments.push(self.console(path));
+        self.send(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// Types a code that was read off a device's screen, and lets it in.
+    fn approves(&self, code: &str) {
+        let page = self.submits("devices/pairing", &[("code", code)]);
+        let pairing = page
+            .body
+            .split_once("name=\"pairing\" value=\"")
+            .and_then(|(_, rest)| rest.split('"').next())
+            .unwrap_or_else(|| panic!("no pairing on the page: {}", page.body));
+        // Whoever registers the first device from another one is shut out by it; what was asked is done all the same.
+        let done = self.submits(
+            "devices/decision",
+            &[
+                ("pairing", pairing),
+                ("decision", "approve"),
+                ("manager", "yes"),
+            ],
+        );
+        assert!(matches!(done.status, 200 | 403), "{}", done.body);
+    }
+
+    fn post(&self, path: &str, body: &Value, more: &[&str]) -> (u16, Value) {
+        let (url, body) = (self.console(path), body.to_string());
+        let mut arguments = vec![
+            "--header",
+            "Content-Type: application/json",
+            "--data-binary",
+            &body,
+        ];
+        arguments.extend(more);
+        arguments.push(&url);
+        let answer = self.send(&arguments);
+        (
+            answer.status,
+            serde_json::from_str(&answer.body).unwrap_or(Value::Null),
+        )
+    }
+}
+
+fn manager(facility: &Facility) -> String {
+    let ours = &facility.city.described()["numbers"][0]["facility"];
+    let users = facility.city.described()["users"].as_array().unwrap();
+    let found = users
+        .iter()
+        .find(|user| &user["facility"] == ours && user["role"] == "manager");
+    found.unwrap()["user_id"].as_str().unwrap().to_owned()
+}
+
+fn openssl(arguments: &[&str]) {
+    let output = Command::new("openssl").args(arguments).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A PC with a key of its own asks, the manager lets it in, it fetches its certificate.
+fn pair<'a>(facility: &'a Facility, by: &Seat<'_>, name: &str, kind: &str) -> Seat<'a> {
+    let mut seat = Seat::new(facility, name);
+    let file = |ending: &str| facility.directory().join(format!("{name}.{ending}"));
+    let (key, csr, certificate) = (file("key"), file("csr"), file("crt"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    openssl(&[
+        "req",
+        "-new",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=any",
+        "-keyout",
+        &text(&key),
+        "-out",
+        &text(&csr),
+    ]);
+    let request = std::fs::read_to_string(&csr).unwrap();
+    let wish = json!({"name": name, "kind": kind, "csr": request});
+    let (status, ticket) = seat.post("device/v1/pair", &wish, &[]);
+    assert_eq!(status, 201, "{ticket}");
+    by.approves(ticket["code"].as_str().unwrap());
+    let bearer = format!(
+        "Authorization: Bearer {}",
+        ticket["token"].as_str().unwrap()
+    );
+    let (status, answer) = seat.post("device/v1/pair/collect", &json!({}), &["--header", &bearer]);
+    assert_eq!(status, 200, "{answer}");
+    std::fs::write(&certificate, answer["certificate"].as_str().unwrap()).unwrap();
+    seat.certificate = Some((certificate, key));
+    seat
+}
+
+fn strict() -> Facility {
+    Facility::start(Options {
+        refuse_unknown_devices: true,
+        ..Options::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn the_manager_registers_the_first_device_and_strangers_are_refused_from_then_on() {
+    let facility = strict();
+    let newcomer = Seat::new(&facility, "newcomer");
+    newcomer.signs_in_as_manager();
+    let pc = pair(&facility, &newcomer, "office", "linux");
+
+    // The browser that has just registered it is a stranger itself now, whatever session it has.
+    let refused = newcomer.open(&newcomer.notebook("staff/"));
+    assert_eq!(refused.status, 403, "{}", refused.body);
+    assert_eq!(newcomer.open(&newcomer.console("devices")).status, 403);
+    for open in [newcomer.notebook(""), newcomer.console("pairing")] {
+        assert_eq!(newcomer.open(&open).status, 200, "{open}");
+    }
+    let (status, problem) = newcomer.post("device/v1/renew", &json!({}), &[]);
+    assert_eq!(
+        (status, &problem["type"]),
+        (403, &json!("urn:renraku:problem:device-unknown"))
+    );
+
+    pc.signs_in_as_manager();
+    assert!(pc.open(&pc.console("devices")).says("office"));
+
+    // A certificate that says the same, signed by somebody else.
+    let mut forger = Seat::new(&facility, "forger");
+    let file = |ending: &str| facility.directory().join(format!("forger.{ending}"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let subject = Command::new("openssl")
+        .args(["x509", "-noout", "-subject", "-nameopt", "multiline", "-in"])
+        .arg(&pc.certificate.as_ref().unwrap().0)
+        .output()
+        .unwrap();
+    let subject = String::from_utf8_lossy(&subject.stdout).into_owned();
+    let id = subject.rsplit("= ").next().unwrap().trim();
+    assert_eq!(id.len(), 32, "{subject}");
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "30",
+        "-subj",
+        &format!("/CN={id}"),
+        "-keyout",
+        &text(&file("key")),
+        "-out",
+        &text(&file("crt")),
+    ]);
+    forger.certificate = Some((file("crt"), file("key")));
+    assert_eq!(forger.open(&forger.notebook("staff/login")).status, 403);
+    assert!(
+        !facility.gateway.log().contains("office"),
+        "names are in no log"
+    );
+}
+
+#[test]
+fn revoking_a_device_ends_its_open_connections_within_seconds() {
+    let facility = strict();
+    let newcomer = Seat::new(&facility, "newcomer");
+    newcomer.signs_in_as_manager();
+    let office = pair(&facility, &newcomer, "office", "linux");
+    office.signs_in_as_manager();
+    let lost = pair(&facility, &office, "lost", "linux");
+    assert_eq!(lost.open(&lost.notebook("staff/login")).status, 200);
+
+    let mut connection = keep_alive(&facility, &lost);
+    let list = office.open(&office.console("devices"));
+    let (_, after) = list.body.split_once("<b>lost</b>").map_or_else(
+        || panic!("it is not on the list: {}", list.body),
+        |_| {
+            let before = list.body.split("<b>lost</b>").next().unwrap();
+            before.rsplit_once("/devices/").unwrap()
+        },
+    );
+    let id = after.split('"').next().unwrap().to_owned();
+    let asked = Instant::now();
+    office.submits(&format!("devices/{id}"), &[("action", "revoke")]);
+    connection.ends_within(Duration::from_secs(5));
+    assert!(asked.elapsed() < Duration::from_secs(6));
+    let refused = lost.open(&lost.notebook("staff/login"));
+    assert_eq!(refused.status, 403);
+    assert!(facility.gateway.log().contains("device-revoked"));
+
+    office.submits(&format!("devices/{id}"), &[("action", "reactivate")]);
+    assert_eq!(lost.open(&lost.notebook("staff/login")).status, 200);
+}
+
+/// A connection with a device's certificate that has answered once and stays open.
+struct KeepAlive {
+    client: std::process::Child,
+    ended: mpsc::Receiver<()>,
+}
+
+fn keep_alive(facility: &Facility, seat: &Seat<'_>) -> KeepAlive {
+    let (certificate, key) = seat.certificate.as_ref().unwrap();
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-servername", PORTAL_HOST, "-connect"])
+        .arg(format!("127.0.0.1:{}", facility.gateway.https_port()))
+        .arg("-CAfile")
+        .arg(facility.city.ca_file())
+        .arg("-cert")
+        .arg(certificate)
+        .arg("-key")
+        .arg(key)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let port = facility.gateway.https_port();
+    let request = format!("GET / HTTP/1.1\r\nHost: {PORTAL_HOST}:{port}\r\n\r\n");
+    client
+        .stdin
+        .as_mut()
+        .unwrap()
+        .write_all(request.as_bytes())
+        .unwrap();
+    let mut output = client.stdout.take().unwrap();
+    let (answered, answer) = mpsc::channel();
+    let (end, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while output.read(&mut buffer).is_ok_and(|length| length > 0) {
+            let _ = answered.send(());
+        }
+        let _ = end.send(());
+    });
+    answer.recv_timeout(SOON).unwrap();
+    KeepAlive { client, ended }
+}
+
+impl KeepAlive {
+    fn ends_within(&mut self, limit: Duration) {
+        self.ended.recv_timeout(limit).expect("the connection ends");
+    }
+}
+
+impl Drop for KeepAlive {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
+}
+
+#[test]
+fn what_an_agent_reports_warns_restricts_and_blocks_as_time_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = WallClock::new(directory.path()).unwrap();
+    let facility = Facility::start(Options {
+        refuse_unknown_devices: true,
+        clock: Some(clock.clone()),
+        city: city::Options::default(),
+        ..Options::default()
+    })
+    .unwrap();
+    let newcomer = Seat::new(&facility, "newcomer");
+    newcomer.signs_in_as_manager();
+    let pc = pair(&facility, &newcomer, "office", "windows");
+    let enrol = json!({"enroll_secret": "", "host_identifier": "x", "platform_type": "2", "host_details":
+        {"system_info": {"uuid": "4C4C4544-0043-3010-8052-B4C04F564231"}}});
+    let (_, enrolled) = pc.post("device/osquery/v1/enroll", &enrol, &[]);
+    let key = enrolled["node_key"].as_str().unwrap().to_owned();
+    let (_, config) = pc.post("device/osquery/v1/config", &json!({"node_key": key}), &[]);
+    assert!(config["schedule"]["renraku_security_products"].is_object());
+    let reports = |state: &str| {
+        let line = json!({"name": "renraku_security_products", "action": "snapshot", "unixTime": clock.now(),
+            "snapshot": [{"type": "Antivirus", "state": state, "signatures_up_to_date": "1"}]});
+        let body = json!({"node_key": key, "log_type": "result", "data": [line]});
+        let file = facility.directory().join("log.json");
+        std::fs::write(&file, body.to_string()).unwrap();
+        let packed = Command::new("gzip")
+            .arg("--stdout")
+            .arg(&file)
+            .output()
+            .unwrap();
+        std::fs::write(file.with_extension("gz"), packed.stdout).unwrap();
+        let body = format!("@{}", file.with_extension("gz").display());
+        let answer = pc.send(&[
+            "--header",
+            "Content-Type: application/json",
+            "--header",
+            "Content-Encoding: gzip",
+            "--data-binary",
+            &body,
+            &pc.console("device/osquery/v1/log"),
+        ]);
+        assert_eq!(answer.body, "{\"node_invalid\":false}");
+    };
+    let decided = |state: &str, effect: &str| {
+        wait::until(&format!("PC-AV {state} {effect}"), SOON, || {
+            let log = facility.gateway.log();
+            let mut lines = log.lines().filter(|line| line.contains("PC-AV"));
+            lines
+                .next_back()
+                .is_some_and(|line| line.contains(state) && line.contains(effect))
+                .then_some(())
+        })
+        .unwrap_or_else(|error| {
+            let log = facility.gateway.log();
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains("PC-AV")).collect();
+            panic!("{error}: {}", lines.join("\n"))
+        });
+    };
+    reports("On");
+    decided("compliant", "allow");
+    reports("Off");
+    decided("grace", "warn");
+    clock.advance(Duration::from_secs(31 * 60)).unwrap();
+    decided("grace", "restrict");
+    clock.advance(Duration::from_secs(24 * 3600)).unwrap();
+    decided("failing", "block");
+    // It was silent for a day and may read for an hour before that stops it; the box looks who was there every 15 seconds.
+    let opens = || pc.open(&pc.notebook("staff/login")).status;
+    assert_eq!(opens(), 200);
+    std::thread::sleep(Duration::from_secs(16));
+    clock.advance(Duration::from_secs(61 * 60)).unwrap();
+    wait::until("the notebook to be closed", SOON, || {
+        (opens() == 403).then_some(())
+    })
+    .unwrap();
+    // Cleared by two passes ten minutes apart.
+    reports("On");
+    clock.advance(Duration::from_secs(11 * 60)).unwrap();
+    reports("On");
+    decided("compliant", "allow");
+    // A key that was made for nothing.
+    let (status, answer) = pc.post("device/osquery/v1/config", &json!({"node_key": "x"}), &[]);
+    assert_eq!((status, answer), (200, json!({"node_invalid": true})));
+}
