@@ -192,6 +192,33 @@ impl Window {
             .map_err(|error| Failed(format!("{script}: {error}")))
     }
 
+    /// Makes the window so large, in CSS pixels.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn resize(&self, width: u32, height: u32) -> Result<()> {
+        self.client
+            .set_window_size(width, height)
+            .await
+            .map_err(|error| Failed(format!("the window cannot be made so large: {error}")))
+    }
+
+    /// Presses keys where the focus is, as somebody does who uses no mouse.
+    ///
+    /// # Errors
+    /// When nothing has the focus or takes them.
+    pub async fn press(&self, keys: &str) -> Result<()> {
+        let focused = self
+            .client
+            .active_element()
+            .await
+            .map_err(|error| Failed(format!("nothing has the focus: {error}")))?;
+        focused
+            .send_keys(keys)
+            .await
+            .map_err(|error| Failed(format!("the keys are not taken: {error}")))
+    }
+
     /// Photographs the page into `target/screenshots/<name>.png`.
     ///
     /// # Errors
