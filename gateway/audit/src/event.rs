@@ -108,13 +108,6 @@ pub enum Event {
             skip_serializing_if = "Option::is_none"
         )]
         device: Option<DeviceId>,
-        /// Length in bytes, as far as it was read.
-        bytes: u64,
-        /// SHA-256 of the body, where it was read completely.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        digest: Option<Digest>,
-        /// Serial number of the antivirus database.
-        database: u64,
     },
     /// Something that the city is told of at once.
     Incident {
@@ -127,28 +120,30 @@ pub enum Event {
     Policy {
         /// What.
         what: PolicyChange,
-        /// Its version.
+        /// Its version; zero for the built-in one.
         version: u64,
         /// SHA-256 of the signed bytes.
-        digest: Digest,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
     },
     /// A release of the antivirus database.
     Database {
         /// What.
         what: Database,
-        /// Its serial number.
-        serial: u64,
-        /// Digest of its manifest.
-        digest: Digest,
+        /// Its serial number, where it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        serial: Option<u64>,
+        /// When it was built, where it says.
+        #[serde(
+            serialize_with = "as_some_time",
+            skip_serializing_if = "Option::is_none"
+        )]
+        built: Option<Timestamp>,
     },
     /// A register of the facility.
     Register {
-        /// What.
+        /// What; the register itself says more.
         what: RegisterChange,
-        /// The entry's random name in the register.
-        item: Id,
-        /// Digest of the register's row.
-        digest: Digest,
     },
     /// A checkpoint was signed and stored.
     Checkpointed {
@@ -278,8 +273,8 @@ pub enum Content {
     Infected,
     /// Encrypted, so nobody can look inside.
     Encrypted,
-    /// Nested too deep, too many files, or too long to unpack.
-    LimitsExceeded,
+    /// Nested, packed or coded so that nobody looks inside.
+    Opaque,
     /// Larger than what is scanned.
     TooLarge,
     /// The scanner did not answer in time.
@@ -343,12 +338,14 @@ pub enum RegisterChange {
     MediumLent,
     MediumReturned,
     MediumDisposed,
-    MediumReviewed,
+    MediumMoved,
+    MediumMissing,
+    MediumFound,
+    MediumWrittenOff,
+    MediaReviewed,
     TrainingHeld,
     Declared,
-    DeclarationWithdrawn,
-    Corrected,
-    Exported,
+    Other,
 }
 
 /// What happened to the log itself.

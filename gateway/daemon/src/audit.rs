@@ -11,10 +11,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gateway_audit::{
-    AuditSink, Checkpoint, Event, Finding, Id, Incident, Settings, SignedCheckpoint, Status,
-    Version,
+    AuditSink, Checkpoint, Content, Direction, Event, Finding, Id, Incident, Settings,
+    SignedCheckpoint, Status, Version,
 };
 use gateway_policy::{Check, Missing, Observation, Observed, Source, Subject, Timestamp};
+use gateway_proxy::{StopReason, StoppedBody};
 use gateway_tpm::{CheckpointVault, VaultError};
 use tokio::sync::{mpsc, watch};
 
@@ -144,6 +145,31 @@ impl Audit {
                 ?what,
                 "too many incidents wait for the city; it sees this one in the log only"
             );
+        }
+    }
+
+    /// Logs a body that was stopped; the city is told of what was infected (第24条). Never waits.
+    pub(crate) fn stopped(&self, stopped: &StoppedBody) {
+        let what = match stopped.why {
+            StopReason::Infected => Content::Infected,
+            StopReason::Program => Content::Executable,
+            StopReason::Script => Content::Script,
+            StopReason::Macro => Content::Macro,
+            StopReason::Encrypted => Content::Encrypted,
+            StopReason::Opaque => Content::Opaque,
+            StopReason::TooLarge => Content::TooLarge,
+            StopReason::NotScanned => Content::NotScanned,
+        };
+        self.sink.record(Event::Content {
+            what,
+            direction: match stopped.direction {
+                gateway_policy::content::Direction::Upload => Direction::Upload,
+                gateway_policy::content::Direction::Download => Direction::Download,
+            },
+            device: stopped.device,
+        });
+        if what == Content::Infected {
+            self.incident(Incident::Malware, None);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gateway_audit::{Event, RegisterChange};
 use gateway_console::{
     Answer, DeclarationState, DeclarationTopic, Declarations, HeldTraining, MadeDeclaration, Media,
     Medium, MediumChange, MediumHistory, MediumKind, MediumState, Message, Method, NewMedium,
@@ -12,7 +13,7 @@ use gateway_policy::Timestamp;
 use gateway_registers::{Change, Disposal, Error, Field, Kind, Place, Refused, Registers, Topic};
 
 use crate::certificates::chain;
-use crate::posture;
+use crate::posture::{self, Posture};
 use crate::registers::{KeptRegisters, Unusable};
 
 const DAY: i64 = 86_400;
@@ -22,7 +23,7 @@ const TRAINING_GOOD: i64 = 365 * DAY;
 
 /// See the module.
 #[derive(Debug)]
-pub(crate) struct RegisterPages(pub(crate) Arc<KeptRegisters>);
+pub(crate) struct RegisterPages(pub(crate) Arc<KeptRegisters>, pub(crate) Arc<Posture>);
 
 impl RegisterPages {
     async fn read<T: Send + 'static>(
@@ -41,6 +42,9 @@ impl RegisterPages {
         let done = self.read(move |registers| work(registers, now)).await;
         if done.is_ok() {
             tracing::info!(event = "registers", what, "an entry was recorded");
+            self.1.record(Event::Register {
+                what: audited(what),
+            });
             self.0.changed();
         }
         done
@@ -239,6 +243,24 @@ fn medium(medium: gateway_registers::Medium) -> Medium {
         },
         since: medium.since,
         seen: medium.seen,
+    }
+}
+
+/// The journal's words in those of the audit log.
+fn audited(what: &str) -> RegisterChange {
+    match what {
+        "medium-entered" => RegisterChange::MediumEntered,
+        "medium-lent" => RegisterChange::MediumLent,
+        "medium-returned" => RegisterChange::MediumReturned,
+        "medium-moved" => RegisterChange::MediumMoved,
+        "medium-missing" => RegisterChange::MediumMissing,
+        "medium-found" => RegisterChange::MediumFound,
+        "medium-written-off" => RegisterChange::MediumWrittenOff,
+        "medium-disposed-of" => RegisterChange::MediumDisposed,
+        "media-reviewed" => RegisterChange::MediaReviewed,
+        "training-recorded" => RegisterChange::TrainingHeld,
+        "declared" => RegisterChange::Declared,
+        _ => RegisterChange::Other,
     }
 }
 

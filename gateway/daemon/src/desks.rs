@@ -49,7 +49,10 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
     };
     Desks {
         devices,
-        registers: Some(Arc::new(RegisterPages(registers))),
+        registers: Some(Arc::new(RegisterPages(
+            registers,
+            Arc::clone(parts.posture),
+        ))),
         report: Some(Arc::new(ReportPages {
             posture: Arc::clone(parts.posture),
             provisioner: Arc::clone(parts.provisioner),

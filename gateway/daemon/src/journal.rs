@@ -34,13 +34,14 @@ pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
     ("store-rebuilt", "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6"),
     ("antivirus", "d0e1f2a3b4c54d6e8f7a9b0c1d2e3f4a"),
     ("antivirus-database", "9b1e6d3c4f2a4c7d8e5f0a1b2c3d4e5f"),
-    ("antivirus-database-refused", "3c5d7e9f1a2b4d6c8e0f1a3b5c7d9e1f"),
+    (
+        "antivirus-database-refused",
+        "3c5d7e9f1a2b4d6c8e0f1a3b5c7d9e1f",
+    ),
     ("posture", "6b7c8d9eaf0b41c2d3e4f5a6b7c8d9e0"),
     ("signed-channel", "58d1a7c2e94f4b0e8c3d6f1a2b7e9054"),
     ("signed-channel-refused", "e2b64f0d17c84a5fb9d2c6e8a1357f90"),
     ("signed-channel-away", "0f9c3e7ab5d2461887e4d1c2f6a3b958"),
-];
-
     ("audit-broken", "e57da05168925fa8d788b16ca745920d"),
     ("audit-unwritable", "d3dff8af168e46964e9a05f3fb85b6a5"),
     ("audit-written-again", "bd7d9c70258ad3655835a773f2e7acbc"),
@@ -49,6 +50,8 @@ pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
     ("audit-key", "9208feff5e7c08d0ab36aa693b209dd1"),
     ("status-report", "33b6127ae4d1453e7d64e0ce081a815b"),
     ("control", "06c2d42e34208ecdee1fd02b2f0c14d6"),
+];
+
 /// The `MESSAGE_ID` of an event kind.
 #[must_use]
 pub(crate) fn message_id(kind: &str) -> Option<&'static str> {

@@ -5,10 +5,11 @@
 //! a check is one line in the journal and one message to whoever follows [`Posture::transitions`].
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use gateway_audit::{AuditSink, Event};
 use gateway_policy::{
     BreakGlass, BreakGlassError, Certificate, Check, DeviceId, DeviceStanding, Effect, Evidence,
     Gate, Grade, Ledger, Machine, Observation, Observed, Policy, Rule, Snapshot, Source, Standing,
@@ -39,6 +40,8 @@ pub(crate) struct Posture {
     board: Mutex<Board>,
     published: Arc<ArcSwap<Snapshot>>,
     transitions: broadcast::Sender<Transition>,
+    /// Where those who act on the board write down what they did.
+    audit: OnceLock<AuditSink>,
 }
 
 #[derive(Debug)]
@@ -143,6 +146,7 @@ impl Posture {
             }),
             published: Arc::new(ArcSwap::from_pointee(snapshot)),
             transitions: broadcast::channel(BACKLOG).0,
+            audit: OnceLock::new(),
         }
     }
 
@@ -152,6 +156,25 @@ impl Posture {
             board.ledger.runs_on(machine);
             Vec::new()
         });
+    }
+
+    /// Has what is done with the board written down from now on. Once.
+    pub(crate) fn set_audit(&self, sink: AuditSink) {
+        let _ = self.audit.set(sink);
+    }
+
+    /// Writes something down. Never waits.
+    pub(crate) fn record(&self, event: Event) {
+        if let Some(sink) = self.audit.get() {
+            sink.record(event);
+        }
+    }
+
+    /// Writes something down before it is done; answers when it is on the disk, or the disk refuses (which LOG shows).
+    pub(crate) async fn record_first(&self, event: Event) {
+        if let Some(sink) = self.audit.get() {
+            let _ = sink.durably(event).await;
+        }
     }
 
     /// What the data path reads on every request.

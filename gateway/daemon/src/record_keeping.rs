@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_audit::{AuditSink, Settings};
+use gateway_audit::Settings;
 use gateway_city::Endpoint;
+use gateway_proxy::Witness;
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -65,6 +66,7 @@ pub(crate) fn open(
     };
     let verify = Duration::from_secs(table.verify_seconds);
     let (audit, incidents) = Audit::open(state_dir, settings, verify)?;
+    posture.set_audit(audit.sink.clone());
     tasks.spawn(witness(Arc::clone(posture), audit.sink.clone()));
     tasks.spawn(Arc::clone(&audit).observe(Arc::clone(posture)));
     tasks.spawn(Arc::clone(&audit).check());
@@ -76,14 +78,10 @@ pub(crate) fn open(
 }
 
 impl Opened {
-    /// The handle for everybody who has something to log.
-    pub(crate) fn sink(&self) -> AuditSink {
-        self.audit.sink.clone()
-    }
-
-    /// The log for those who also report incidents.
-    pub(crate) fn audit(&self) -> Arc<Audit> {
-        Arc::clone(&self.audit)
+    /// Who is to be told of bodies that were stopped.
+    pub(crate) fn witness_of_content(&self) -> Witness {
+        let audit = Arc::clone(&self.audit);
+        Arc::new(move |stopped| audit.stopped(stopped))
     }
 
     /// Starts what needs certificates and the TPM.

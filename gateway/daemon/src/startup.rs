@@ -35,8 +35,8 @@ use crate::following::Feed;
 use crate::late_vault::LateVault;
 use crate::pages::Pages;
 use crate::posture::{self, Posture};
-use crate::stored_notes::StoredNotes;
 use crate::record_keeping::{self, RecordKeeping};
+use crate::stored_notes::StoredNotes;
 use crate::{
     box_posture, clock, desk_devices, desks, measure, setup_certificate, signed_channel, sockets,
     steps,
@@ -118,8 +118,8 @@ pub(crate) async fn run(config: Config) -> Result<(), StartupError> {
     if let Some(running) = running {
         let _ = tokio::task::spawn_blocking(move || running.drain(drain)).await;
     }
-    tasks.shutdown().await;
     records.close().await;
+    tasks.shutdown().await;
     Ok(())
 }
 
@@ -130,7 +130,6 @@ async fn start(
     tasks: &mut JoinSet<()>,
 ) -> Result<(Arc<Certificates>, RecordKeeping), StartupError> {
     let posture = Arc::new(Posture::open(&config.state_dir));
-    posture.runs_on(config.posture.machine());
     let records = record_keeping::open(
         &config.audit,
         &config.state_dir,
@@ -139,6 +138,7 @@ async fn start(
         tasks,
     )
     .map_err(|error| StartupError::System("a thread for the audit log", error))?;
+    posture.runs_on(config.posture.machine());
     let staff = Arc::new(StaffSessions::new()?);
     let vault = Arc::new(LateVault::new(vault_config(&config)));
     let provisioning = ProvisioningConfig {
@@ -174,6 +174,7 @@ async fn start(
     let opened = sockets::open(&config.listen.https, &config.listen.http)?;
     let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
     let inspection = Inspection::new(scanner.clone(), InspectionLimits::default())?;
+    inspection.witnessed_by(records.witness_of_content());
     let antivirus = Antivirus::open(
         &config.antivirus,
         scanner,
@@ -246,15 +247,15 @@ async fn start(
         steps,
         tasks,
     );
-    let follow = Feed {
-        certificates: Arc::clone(&certificates),
-        notes: Arc::clone(&notes),
     let records = records.start(
         config.city.gateway_api.clone(),
         &config.state_dir,
         (&posture, &certificates, &vault),
         tasks,
     );
+    let follow = Feed {
+        certificates: Arc::clone(&certificates),
+        notes: Arc::clone(&notes),
         staff,
         posture,
         console: made,

@@ -22,8 +22,8 @@ fn small() -> Settings {
 fn event(serial: u64) -> Event {
     Event::Database {
         what: Database::Switched,
-        serial,
-        digest: Digest([7; 32]),
+        serial: Some(serial),
+        built: None,
     }
 }
 

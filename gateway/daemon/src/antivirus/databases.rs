@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use gateway_antivirus::Kind;
 use gateway_antivirus::database::{Generation, Refused, Release, Step, Updater, quietly};
-use gateway_policy::Downloads;
+use gateway_audit::{Database as Change, Event};
+use gateway_policy::{Downloads, Timestamp};
 use tokio::sync::watch;
 
 use super::Antivirus;
@@ -86,7 +87,7 @@ impl Work {
 
     async fn settle(&self) {
         if let Err(refused) = self.updater.settle().await {
-            tell_refusal(&refused, None);
+            self.tell_refusal(&refused, None);
         }
     }
 
@@ -132,10 +133,10 @@ impl Work {
             return;
         }
         match self.updater.permit(&permitted, posture::now().0).await {
-            Ok(Some(generation)) => tell(&generation),
+            Ok(Some(generation)) => self.tell(&generation),
             Ok(None) => {}
             Err(refused) => {
-                tell_refusal(&refused, None);
+                self.tell_refusal(&refused, None);
                 tried.note(Outcome::of(&refused));
             }
         }
@@ -150,7 +151,7 @@ impl Work {
         let release = match release {
             Ok(release) => release,
             Err(refused) => {
-                tell_refusal(&refused, None);
+                self.tell_refusal(&refused, None);
                 return Outcome::of(&refused);
             }
         };
@@ -163,12 +164,12 @@ impl Work {
             .await
         {
             Ok(generation) => {
-                tell(&generation);
+                self.tell(&generation);
                 Outcome::Done
             }
             Err(Refused::InUse) => Outcome::Done,
             Err(refused) => {
-                tell_refusal(&refused, Some(serial));
+                self.tell_refusal(&refused, Some(serial));
                 Outcome::of(&refused)
             }
         }
@@ -201,30 +202,42 @@ impl Tried {
     }
 }
 
-fn tell(generation: &Generation) {
-    tracing::info!(
-        event = "antivirus-database",
-        check = "AV-DB",
-        article = 27,
-        database = generation.id,
-        origin = generation.origin.id(),
-        serial = generation.serial,
-        built = generation.built_at,
-        permitted = generation.permitted.join(","),
-        "an antivirus database was proven and is in use"
-    );
-}
+impl Work {
+    fn tell(&self, generation: &Generation) {
+        self.of.posture.record(Event::Database {
+            what: Change::Switched,
+            serial: Some(generation.serial),
+            built: generation.built_at.map(Timestamp),
+        });
+        tracing::info!(
+            event = "antivirus-database",
+            check = "AV-DB",
+            article = 27,
+            database = generation.id,
+            origin = generation.origin.id(),
+            serial = generation.serial,
+            built = generation.built_at,
+            permitted = generation.permitted.join(","),
+            "an antivirus database was proven and is in use"
+        );
+    }
 
-fn tell_refusal(refused: &Refused, serial: Option<u64>) {
-    tracing::error!(
-        event = "antivirus-database-refused",
-        check = "AV-DB",
-        article = 27,
-        reason = refused.reason(),
-        serial,
-        error = chain(refused),
-        "an antivirus database was not taken"
-    );
+    fn tell_refusal(&self, refused: &Refused, serial: Option<u64>) {
+        self.of.posture.record(Event::Database {
+            what: Change::Refused,
+            serial,
+            built: None,
+        });
+        tracing::error!(
+            event = "antivirus-database-refused",
+            check = "AV-DB",
+            article = 27,
+            reason = refused.reason(),
+            serial,
+            error = chain(refused),
+            "an antivirus database was not taken"
+        );
+    }
 }
 
 /// The policy's words in the scanner's: whatever runs is a program there, also a shortcut or an installer.

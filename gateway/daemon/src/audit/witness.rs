@@ -1,10 +1,11 @@
 //! Writes down what the evidence board does: every change of a check, of the box's verdict, of emergencies. It judges nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_audit::{AuditSink, BreakGlass, Digest, Event, LogFault};
-use gateway_policy::{Emergency, Gate, Rule, Transition};
+use gateway_audit::{AuditSink, BreakGlass, DeviceChange, Digest, Event, LogFault};
+use gateway_policy::{DeviceId, Emergency, Gate, Rule, Snapshot, Transition};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -22,6 +23,7 @@ pub(crate) fn witness(posture: Arc<Posture>, sink: AuditSink) -> impl Future<Out
 async fn follow(posture: Arc<Posture>, sink: AuditSink, mut transitions: Receiver<Transition>) {
     let mut verdict = None;
     let mut emergencies: Vec<Emergency> = posture.emergencies().emergencies().to_vec();
+    let mut devices = known(&posture.snapshot());
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -47,6 +49,11 @@ async fn follow(posture: Arc<Posture>, sink: AuditSink, mut transitions: Receive
                     sink.record(event);
                 }
                 emergencies = newest.emergencies().to_vec();
+                let seen = known(&posture.snapshot());
+                for event in of_devices(&devices, &seen) {
+                    sink.record(event);
+                }
+                devices = seen;
             }
         }
     }
@@ -63,6 +70,36 @@ fn of_check(transition: &Transition) -> Event {
         source: transition.source,
         digest: transition.digest.map(Digest),
     }
+}
+
+/// The registered devices; true for those whose registration was taken back.
+fn known(snapshot: &Snapshot) -> BTreeMap<DeviceId, bool> {
+    let devices = snapshot.devices().iter();
+    devices
+        .map(|device| (device.id, device.revoked.is_some()))
+        .collect()
+}
+
+/// What happened between two looks at the devices.
+fn of_devices(before: &BTreeMap<DeviceId, bool>, after: &BTreeMap<DeviceId, bool>) -> Vec<Event> {
+    let event = |device: &DeviceId, what| Event::Device {
+        device: *device,
+        what,
+        digest: None,
+    };
+    let changed = after
+        .iter()
+        .filter_map(|(id, revoked)| match (before.get(id), revoked) {
+            (None, false) => Some(event(id, DeviceChange::Registered)),
+            (Some(false), true) => Some(event(id, DeviceChange::Revoked)),
+            (Some(true), false) => Some(event(id, DeviceChange::Restored)),
+            (None | Some(_), _) => None,
+        });
+    let gone = before
+        .iter()
+        .filter(|(id, revoked)| !**revoked && !after.contains_key(id))
+        .map(|(id, _)| event(id, DeviceChange::Revoked));
+    changed.chain(gone).collect()
 }
 
 /// What happened between two looks at the record of emergencies.
@@ -115,6 +152,28 @@ mod tests {
             reviewed: None,
             countersigned: false,
         }
+    }
+
+    #[test]
+    fn a_device_is_written_down_when_it_is_registered_and_when_that_is_taken_back() {
+        let id = |byte| DeviceId([byte; 16]);
+        let kinds =
+            |before: &[(DeviceId, bool)], after: &[(DeviceId, bool)]| -> Vec<DeviceChange> {
+                let map = |list: &[(DeviceId, bool)]| list.iter().copied().collect();
+                of_devices(&map(before), &map(after))
+                    .into_iter()
+                    .map(|event| match event {
+                        Event::Device { what, .. } => what,
+                        other => panic!("{other:?}"),
+                    })
+                    .collect()
+            };
+        let (fine, revoked) = ([(id(1), false)], [(id(1), true)]);
+        assert_eq!(kinds(&[], &fine), [DeviceChange::Registered]);
+        assert_eq!(kinds(&fine, &fine), []);
+        assert_eq!(kinds(&fine, &revoked), [DeviceChange::Revoked]);
+        assert_eq!(kinds(&revoked, &[]), []);
+        assert_eq!(kinds(&fine, &[]), [DeviceChange::Revoked]);
     }
 
     #[test]

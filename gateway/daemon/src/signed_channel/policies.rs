@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gateway_audit::{Digest, Event, PolicyChange};
 use gateway_policy::{Policy, PolicyContext, PolicyError, VersionFloor};
 use gateway_provisioning::Provisioner;
 use gateway_tuf::Refused;
@@ -84,6 +85,13 @@ impl Policies {
         // The floor first: after a power cut between the two, the older document is below it.
         let floor = self.floor()?.raised(&policy).version();
         staging::write(&self.directory, FLOOR, floor.to_string().as_bytes()).map_err(disk)?;
+        self.posture
+            .record_first(Event::Policy {
+                what: PolicyChange::Applied,
+                version,
+                digest: Some(Digest::of(&[bytes])),
+            })
+            .await;
         self.posture.set_policy(policy);
         staging::keep_policy(&self.directory, bytes).map_err(disk)?;
         self.in_force = Some(staging::hex(bytes));
