@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use gateway_policy::{
-    Certificate, Check, Effect, Evidence, Remedy, Rule, State, Timestamp, Verdict,
+    Certificate, Check, Effect, Evidence, Remedy, Rule, State, Subject, Timestamp, Verdict,
 };
 
 use crate::moment::{day, minute};
@@ -91,8 +91,8 @@ pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
             Some(("/setup", "初期設定を始める")),
         );
     }
-    match (status.verdict.rule, status.city) {
-        (Some(rule), _) if is_shown(rule, status.verdict.effect) => of_rule(rule, status),
+    match (shown(status), status.city) {
+        (Some((rule, since)), _) => of_rule(rule, since, status),
         _ if matches!(status.line, Link::Down { .. }) => Headline::new(
             Light::Amber,
             "インターネットにつながらないため、連絡帳を開けません。".into(),
@@ -114,17 +114,40 @@ pub(crate) fn headline(ready: bool, status: &BoxStatus) -> Headline {
     }
 }
 
-/// What only the city can set right is not shown to staff before it restricts them; the manager's report shows it.
-fn is_shown(rule: Rule, effect: Effect) -> bool {
+/// The rule to speak of. What only the city can set right, or could merely not be found out about the box, is not shown
+/// to staff before it restricts them; the manager's report shows it.
+fn shown(status: &BoxStatus) -> Option<(Rule, Timestamp)> {
+    let Verdict {
+        effect,
+        rule,
+        since,
+        ..
+    } = status.verdict;
     match effect {
-        Effect::Allow => false,
-        Effect::Warn => !matches!(rule, Rule::Check(check) if check.remedy() == Remedy::City),
-        Effect::Restrict | Effect::Block => true,
+        Effect::Allow => None,
+        Effect::Restrict | Effect::Block => rule.map(|rule| (rule, since)),
+        Effect::Warn => Rule::ALL.into_iter().find_map(|rule| {
+            let finding = rule.judge(&status.snapshot, status.snapshot.taken);
+            (finding.effect == Effect::Warn && is_for_staff(rule, status))
+                .then_some((rule, finding.since))
+        }),
     }
 }
 
-fn of_rule(rule: Rule, status: &BoxStatus) -> Headline {
-    let Verdict { effect, since, .. } = status.verdict;
+fn is_for_staff(rule: Rule, status: &BoxStatus) -> bool {
+    let Rule::Check(check) = rule else {
+        return true;
+    };
+    let time = status.snapshot.time(status.snapshot.taken);
+    let state = status
+        .snapshot
+        .entry(Subject::Box, check)
+        .map(|entry| entry.state(time));
+    check.remedy() != Remedy::City && state.is_some_and(|state| !matches!(state, State::Unknown(_)))
+}
+
+fn of_rule(rule: Rule, since: Timestamp, status: &BoxStatus) -> Headline {
+    let effect = status.verdict.effect;
     let (sentence, next) = match rule {
         Rule::Check(Check::AvAlive) => (scanner(effect), WAIT_OR_RESTART),
         Rule::Check(Check::Clock) => (

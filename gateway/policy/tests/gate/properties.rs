@@ -325,7 +325,7 @@ proptest! {
     }
 
     #[test]
-    fn waiting_never_yields_a_milder_effect(events in history(any_observation())) {
+    fn waiting_without_new_evidence_never_yields_a_milder_effect(events in history(any_observation())) {
         let run = Run::of(well(NOW), &events);
         for check in Check::ALL {
             let effects = LATER.map(|later| run.effect(check, later));
@@ -334,7 +334,7 @@ proptest! {
     }
 
     #[test]
-    fn the_portal_and_the_boxs_own_pages_are_always_reachable(
+    fn the_public_portal_and_the_boxs_own_pages_are_always_reachable(
         events in history(any_observation()), (certificate, standing) in facts(NOW),
         known_device: bool, writes: bool, transfers_file: bool,
     ) {
