@@ -16,7 +16,7 @@ use gateway_antivirus::database::{
     Loaded, Origin, Refused, Release, Step, Store, TestLoad, Updater, quietly,
 };
 use gateway_antivirus::{Config, Kind, Outcome, Scanner, SealedBody, SelfTest};
-use test_harness::clamd::Clamd;
+use test_harness::clamd::{Clamd, Database};
 use test_harness::signatures::{Signatures, finds, now};
 
 /// A box: clamd and its databases, the harness's generation in use.
@@ -240,6 +240,33 @@ async fn a_database_that_clamd_does_not_load_in_time_is_taken_back() {
 }
 
 #[tokio::test]
+async fn a_database_that_clamd_answers_for_and_does_not_load_is_taken_back_and_the_old_one_proven()
+{
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("clamd");
+    // clamd reloads, and what it loads is still the old one: RELOADING says nothing.
+    let old = place.join("databases/generations/harness/db");
+    let settings = format!("DatabaseDirectory {}", old.display());
+    let clamd = Clamd::start_with(&place, Database::Eicar, &settings).unwrap();
+    let scanner = Scanner::new(Config::new(clamd.socket()));
+    let updater = updater(&clamd.databases(), &scanner, Duration::from_secs(3));
+    let serial = *scanner.database_serial().borrow();
+    release(2)
+        .write_release(&directory.path().join("release"))
+        .unwrap();
+    let release = Release::signed(&directory.path().join("release")).unwrap();
+    let refused = updater.install(release, &[], now(), &quietly).await;
+    assert!(
+        matches!(refused, Err(Refused::NotProven { back: true })),
+        "{refused:?}"
+    );
+    assert_eq!(updater.store().current().unwrap().serial, 1);
+    assert!(!updater.store().is_unproven());
+    assert_eq!(updater.store().floor(Origin::City).unwrap(), 0);
+    assert!(*scanner.database_serial().borrow() > serial);
+}
+
+#[tokio::test]
 async fn a_database_damaged_on_the_disk_is_replaced_by_the_one_before() {
     let mut stand = Stand::start();
     stand.install(&release(2)).await.unwrap();
@@ -344,12 +371,8 @@ async fn an_official_database_that_nobody_manages_is_dated_by_what_clamd_says() 
         .write_official(&freshclam)
         .unwrap();
     let settings = format!("DatabaseDirectory {}", freshclam.display());
-    let clamd = Clamd::start_with(
-        &directory.path().join("clamd"),
-        test_harness::clamd::Database::Eicar,
-        &settings,
-    )
-    .unwrap();
+    let clamd =
+        Clamd::start_with(&directory.path().join("clamd"), Database::Eicar, &settings).unwrap();
     let scanner = Scanner::new(Config::new(clamd.socket()));
     let loaded = gateway_antivirus::database::loaded_by(&scanner)
         .await
