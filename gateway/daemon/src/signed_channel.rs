@@ -74,21 +74,16 @@ pub(crate) struct Newest {
     /// When it was published (RFC 3339): from then on, running another one is being behind.
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) published_at: time::OffsetDateTime,
-    /// The root hash of its image, lower-case hexadecimal.
+    /// Its files.
     #[serde(default)]
-    pub(crate) root_hash: Option<String>,
-    /// SHA-256 of its bill of materials, lower-case hexadecimal.
-    #[serde(default)]
-    pub(crate) bill_of_materials: Option<String>,
+    pub(crate) files: Vec<ReleasedFile>,
 }
 
-/// What others take from the channel.
+/// The other ends of [`Taken`].
 #[derive(Debug)]
-pub(crate) struct Outlets {
-    /// The newest antivirus database, whole and verified, in a directory.
-    pub(crate) databases: watch::Sender<Option<Staged>>,
-    /// The newest software release.
-    pub(crate) release: watch::Sender<Option<Newest>>,
+struct Outlets {
+    databases: watch::Sender<Option<Staged>>,
+    release: watch::Sender<Option<Newest>>,
 }
 
 /// What the rest of the daemon takes from the channel.
@@ -144,7 +139,7 @@ pub(crate) async fn start(
 }
 
 /// See the module.
-pub(crate) struct SignedChannel {
+struct SignedChannel {
     city: Arc<City>,
     from_city: Client,
     from_medium: Option<(Client, Watched)>,
@@ -180,7 +175,7 @@ impl Cause {
 
 /// Why the channel is not there at all.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ChannelError {
+enum ChannelError {
     /// The shipped root.
     #[error("the shipped root {0} cannot be read")]
     Root(PathBuf, #[source] io::Error),
@@ -197,7 +192,7 @@ impl SignedChannel {
     ///
     /// # Errors
     /// [`ChannelError`]; the box serves without the channel then, and its checks grow old.
-    pub(crate) fn open(
+    fn open(
         state: &Path,
         table: &Table,
         endpoint: Endpoint,
@@ -255,7 +250,7 @@ impl SignedChannel {
     }
 
     /// Looks, and waits for the next reason to look, without end.
-    pub(crate) async fn run(mut self) {
+    async fn run(mut self) {
         let mut backoff = Backoff::new(RETRY, self.interval);
         let mut wait = Duration::ZERO;
         loop {

@@ -146,7 +146,7 @@ fn each_attack_is_refused_by_name_and_traffic_goes_on() {
         says(&facility, &["signed-channel-refused", reason]);
         traffic_goes_on(&facility);
     }
-    // A target that is not what was signed, and one that breaks off and is continued.
+    // A target that is not what was signed.
     facility
         .city
         .control("tuf", &json!({ "mode": "none" }))
@@ -171,6 +171,27 @@ fn each_attack_is_refused_by_name_and_traffic_goes_on() {
     says(&facility, &["TUF-DATABASE", "serial=8"]);
     says_again(&facility, &["signed-channel", "snapshot="], before);
     traffic_goes_on(&facility);
+}
+
+#[test]
+fn a_database_whose_transfer_breaks_again_and_again_is_continued_where_it_broke() {
+    let facility = Facility::start(Options::default()).unwrap();
+    level(&facility);
+    let content: Vec<u8> = (0..400_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    facility
+        .city
+        .control("tuf-antivirus", &database(6, &content))
+        .unwrap();
+    facility
+        .city
+        .control("tuf", &json!({ "mode": "broken" }))
+        .unwrap();
+    hint(&facility, "antivirus");
+    // Seven answers, each broken, and the database is whole.
+    says(&facility, &["TUF-DATABASE", "serial=6"]);
+    let came = std::fs::read(staged(&facility, 6).join("renraku.ndb")).unwrap();
+    assert_eq!(came, content);
+    assert!(!staged(&facility, 6).join("renraku.ndb.part").exists());
 }
 
 #[test]

@@ -33,6 +33,11 @@ pub(crate) struct Town {
 impl Town {
     /// Published once: an empty repository at noon.
     pub(crate) fn new() -> Self {
+        Self::published_at(NOON)
+    }
+
+    /// Published once: an empty repository.
+    pub(crate) fn published_at(now: i64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut keys = BTreeMap::new();
         let mut roles = BTreeMap::new();
@@ -51,14 +56,14 @@ impl Town {
             keys.insert(role, made);
         }
         let plan = Plan::new(roles).unwrap();
-        let repository = Repository::init(&folder.path().join("tuf"), &plan, at(NOON)).unwrap();
+        let repository = Repository::init(&folder.path().join("tuf"), &plan, at(now)).unwrap();
         let town = Self {
             folder,
             repository,
             keys,
         };
         town.sign_everything();
-        town.publish(NOON);
+        town.publish(now);
         town
     }
 

@@ -48,7 +48,7 @@ pub enum Misbehaviour {
     WrongSigner,
     /// Each target with one bit changed.
     WrongTarget,
-    /// Each target breaks off in the middle.
+    /// Each answer with a large target breaks off after its first 64 KiB.
     Broken,
 }
 

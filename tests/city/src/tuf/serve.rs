@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::Misbehaviour;
 use crate::city::City;
-use crate::failure::HalfBody;
+use crate::failure::Cut;
 use crate::files;
 use crate::problem::Problem;
 use crate::staff::guard;
@@ -26,6 +26,9 @@ use crate::store::access::{self, Standing};
 use crate::store::people::Attachment;
 use crate::times;
 use crate::tls::Facts;
+
+/// Targets beyond this many bytes break off when the city misbehaves so.
+const LARGE: u64 = 64 * 1024;
 
 /// The routes of the repository.
 pub fn routes(city: Arc<City>) -> Router {
@@ -120,9 +123,9 @@ async fn target(
             }
             Ok(bytes.into_response())
         }
-        Misbehaviour::Broken => Ok(files::send(&described, &path, headers)
-            .await?
-            .map(|body| Body::new(HalfBody::new(body)))),
+        Misbehaviour::Broken if size > LARGE => {
+            Ok(files::send(&described, &path, headers).await?.map(broken))
+        }
         _ => files::send(&described, &path, headers).await,
     }
 }
@@ -166,6 +169,22 @@ fn endless(bytes: Bytes) -> Body {
         let blank = Bytes::from_static(&[b' '; 4096]);
         Some((Ok::<_, std::io::Error>(piece), blank))
     }))
+}
+
+/// The first of a body's pieces, and then the connection breaks; a moment later, or nothing of it would have left the house.
+fn broken(body: Body) -> Body {
+    let pieces = body.into_data_stream();
+    Body::from_stream(futures_util::stream::unfold(
+        Some(pieces),
+        |pieces| async move {
+            let Some(mut pieces) = pieces else {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                return Some((Err(Cut), None));
+            };
+            let piece = futures_util::StreamExt::next(&mut pieces).await?.ok()?;
+            Some((Ok(piece), None))
+        },
+    ))
 }
 
 /// The same file with the first signature's last digit changed.
