@@ -286,3 +286,109 @@ impl Refused {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn every_reason() -> Vec<Refused> {
+        let file = String::new;
+        let error = || std::io::Error::other("x");
+        vec![
+            Refused::Rollback {
+                file: file(),
+                accepted: 2,
+                offered: 1,
+            },
+            Refused::Frozen {
+                file: file(),
+                expired: file(),
+            },
+            Refused::MixAndMatch { file: file() },
+            Refused::EndlessData {
+                file: file(),
+                limit: 1,
+            },
+            Refused::SlowRetrieval { file: file() },
+            Refused::WrongSigner {
+                file: file(),
+                found: 1,
+                threshold: 2,
+            },
+            Refused::WrongRole {
+                target: file(),
+                role: file(),
+                duty: file(),
+            },
+            Refused::RootVersion {
+                accepted: 1,
+                offered: 3,
+            },
+            Refused::TooManyRoots { limit: 1 },
+            Refused::WrongClock {
+                clock: 0,
+                signed: 1,
+            },
+            Refused::TornStore {
+                file: file(),
+                source: None,
+            },
+            Refused::Disk {
+                file: file(),
+                source: error(),
+            },
+            Refused::Malformed {
+                file: file(),
+                source: None,
+            },
+            Refused::MissingFile { file: file() },
+            Refused::MissingTarget { target: file() },
+            Refused::WrongLength {
+                target: file(),
+                length: 1,
+                found: 2,
+            },
+            Refused::WrongHash { target: file() },
+            Refused::UnsafeFile { file: file() },
+            Refused::Unreachable {
+                file: file(),
+                source: TransportError::NoCertificate,
+            },
+        ]
+    }
+
+    #[test]
+    fn each_reason_has_an_id_of_its_own_and_one_japanese_sentence_or_two() {
+        let reasons = every_reason();
+        let ids: BTreeSet<&str> = reasons.iter().map(Refused::id).collect();
+        assert_eq!(ids.len(), reasons.len());
+        for reason in &reasons {
+            let word = |byte: u8| byte.is_ascii_uppercase() || byte == b'-';
+            assert!(reason.id().bytes().all(word), "{}", reason.id());
+            let sentences = reason.sentence().matches('。').count();
+            assert!((1..=2).contains(&sentences) && reason.sentence().ends_with('。'));
+        }
+    }
+
+    #[test]
+    fn only_silence_is_no_refusal() {
+        let silent = every_reason().into_iter().filter(Refused::is_only_away);
+        assert_eq!(
+            silent.map(|reason| reason.id()).collect::<Vec<_>>(),
+            ["TUF-AWAY"]
+        );
+    }
+
+    #[test]
+    fn a_city_that_stops_answering_in_the_middle_is_slow_and_not_away() {
+        let timeout = gateway_city::CityError::Timeout {
+            host: String::new(),
+            what: "send on",
+            limit: std::time::Duration::from_secs(1),
+        };
+        let refused = Refused::unreachable("timestamp.json", TransportError::City(timeout));
+        assert_eq!(refused.id(), "TUF-SLOW");
+    }
+}

@@ -9,7 +9,7 @@ use gateway_tuf::{Client, Duties, Limits, Medium, Refused, Store};
 use serde_json::json;
 
 use crate::offer::{Offer, Way};
-use crate::town::{DAY, HOUR, NOON, Town, at, key, limits, now, policy, rfc3339};
+use crate::town::{DAY, HOUR, NOON, Town, at, key, limits, now, policy};
 
 const POLICY: &str = "policy/policy.json";
 
@@ -379,17 +379,4 @@ async fn a_missing_file_and_a_missing_target_are_two_things() {
         trusted.target("elsewhere/x").await.unwrap_err().id(),
         "TUF-TARGET"
     );
-}
-
-#[tokio::test]
-async fn every_reason_has_its_own_id_and_a_sentence() {
-    // The ids are in the journal and in support codes; two reasons must never share one by mistake.
-    let town = Town::new();
-    let (_folder, store) = store();
-    let client = town.client(store, town.medium());
-    client.refresh(now()).await.unwrap();
-    let refused = client.refresh(Timestamp(0)).await.unwrap_err();
-    assert!(refused.sentence().ends_with('。'));
-    assert!(!refused.is_only_away());
-    assert_eq!(rfc3339(NOON), "2026-11-22T12:00:00Z");
 }
