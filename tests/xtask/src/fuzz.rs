@@ -9,7 +9,7 @@ use test_harness::binaries;
 use crate::steps::Run;
 
 /// One target for each parser we own; the names are those of `tests/fuzz/fuzz_targets`.
-const TARGETS: [&str; 13] = [
+const TARGETS: [&str; 14] = [
     "framing",
     "websocket",
     "events",
@@ -19,6 +19,7 @@ const TARGETS: [&str; 13] = [
     "staff_field",
     "certificate_number",
     "csr",
+    "device_report",
     "key_file",
     "policy",
     "ledger",
