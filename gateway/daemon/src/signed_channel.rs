@@ -79,6 +79,15 @@ pub(crate) struct Newest {
     pub(crate) files: Vec<ReleasedFile>,
 }
 
+/// One file of a release.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub(crate) struct ReleasedFile {
+    /// Its name below the release's folder.
+    pub(crate) name: String,
+    /// Its digest, lower-case hexadecimal.
+    pub(crate) sha256: String,
+}
+
 /// The other ends of [`Taken`].
 #[derive(Debug)]
 struct Outlets {

@@ -14,11 +14,15 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gateway_e2e::visiting::Visitor;
+use serde_json::json;
 use test_harness::facility::{Facility, Options};
 use test_harness::{WallClock, city, wait};
 
 const SOON: Duration = Duration::from_secs(30);
+const DAY: i64 = 86_400;
 const EFI: &str = "sys/firmware/efi/efivars";
 const VENDOR: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
@@ -200,4 +204,47 @@ fn a_usb_stick_is_an_event_and_a_storage_driver_or_disk_blocks() {
     stage.decides("USB-BOX", &["effect=\"block\""]);
     stage.staff_pages_answer(403);
     stage.portal_is_open();
+}
+
+#[test]
+fn the_software_and_its_bill_of_materials_are_compared_with_the_signed_channel() {
+    let stage = Stage::start();
+    let bill = br#"{"bomFormat":"CycloneDX"}"#;
+    let publish = |version: &str| {
+        let release = json!({
+            "version": version, "hardware": "any",
+            "files": [{ "name": "sbom.cdx.json", "base64": STANDARD.encode(bill) }],
+        });
+        stage
+            .facility
+            .city
+            .control("tuf-release", &release)
+            .unwrap();
+        stage
+            .facility
+            .city
+            .control("hint", &json!({ "id": "releases" }))
+            .unwrap();
+    };
+    stage.decides("UPD", &["state=\"unknown-error\"", "effect=\"warn\""]);
+    stage
+        .machine
+        .write("usr/share/renraku-gateway/sbom.cdx.json", bill);
+    publish("1.4.0");
+    stage.decides("UPD", &["state=\"compliant\""]);
+    stage.decides("SBOM", &["state=\"compliant\""]);
+
+    stage
+        .machine
+        .write("usr/share/renraku-gateway/sbom.cdx.json", "{}");
+    stage.a_while_passes();
+    let line = stage.decides("SBOM", &["effect=\"warn\""]);
+    assert!(line.contains("article=26"), "{line}");
+
+    publish("1.5.0");
+    let grace = stage.decides("UPD", &["state=\"grace\"", "effect=\"allow\""]);
+    assert!(grace.contains("deadline="), "{grace}");
+    stage.staff_pages_answer(200);
+    stage.some_time_passes(4 * DAY);
+    stage.decides("UPD", &["effect=\"warn\""]);
 }
