@@ -163,11 +163,11 @@ fn of_rule(rule: Rule, since: Timestamp, status: &BoxStatus) -> Headline {
         ),
         // Not of the box but of the device that looks at this page.
         Rule::Device => (
-            "この機器は、事業所の機器として登録されていません（規約第29条）。".into(),
+            "この端末は、事業所の端末として登録されていません（規約第29条）。".into(),
             "登録のページで番号を出し、事業所管理者に伝えてください。",
         ),
         Rule::DeviceRevoked => (
-            "この機器の登録は取り消されています（規約第29条）。".into(),
+            "この端末の利用は、事業所管理者が止めています（規約第29条）。".into(),
             "事業所管理者に登録し直しを依頼してください。",
         ),
     };

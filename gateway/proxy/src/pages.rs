@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use gateway_policy::calendar::{Date, Weekday};
-use gateway_policy::{Effect, Timestamp};
+use gateway_policy::{Effect, Rule, Timestamp};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::{
@@ -37,6 +37,8 @@ struct Words {
     notes: bool,
     /// When it gets worse unless somebody acts.
     deadline: Option<Timestamp>,
+    /// Where on the box's own pages the next action is done.
+    place: Option<(&'static str, &'static str)>,
 }
 
 const fn words(
@@ -52,6 +54,7 @@ const fn words(
         next,
         notes: false,
         deadline: None,
+        place: None,
     }
 }
 
@@ -68,6 +71,7 @@ const fn outage(
         next,
         notes: true,
         deadline: None,
+        place: None,
     }
 }
 
@@ -77,9 +81,11 @@ impl Words {
             Failure::Upstream(fault) => Self::upstream(fault),
             Failure::Refused(refusal) => {
                 let (happened, next) = refusals::words(refusal);
+                let place = Some(refusals::place(refusal));
                 match refusal.effect {
                     Effect::Restrict => Self {
                         deadline: refusal.deadline,
+                        place,
                         ..words(
                             "restricted",
                             "ファイルの送受信を止めています",
@@ -87,7 +93,24 @@ impl Words {
                             next,
                         )
                     },
-                    _ => outage("refused", "連絡帳への接続を止めています", happened, next),
+                    // A device that is not the facility's is shown no notes.
+                    _ if matches!(refusal.rule, Rule::Device) => Self {
+                        place,
+                        ..words("refused", "この端末は登録されていません", happened, next)
+                    },
+                    _ if matches!(refusal.rule, Rule::DeviceRevoked) => Self {
+                        place,
+                        ..words(
+                            "refused",
+                            "この端末の利用は止められています",
+                            happened,
+                            next,
+                        )
+                    },
+                    _ => Self {
+                        place,
+                        ..outage("refused", "連絡帳への接続を止めています", happened, next)
+                    },
                 }
             }
             Failure::Content(stopped) => {
@@ -392,6 +415,12 @@ fn page(words: &Words, code: SupportCode, support: &Support, phone: Option<&str>
             minute(deadline)
         );
     }
+    if let Some((place, label)) = words.place {
+        let _ = writeln!(
+            body,
+            "<p><a href=\"{RESERVED_PREFIX}{place}\">{label}</a></p>"
+        );
+    }
     if words.notes {
         let _ = writeln!(
             body,
@@ -504,6 +533,36 @@ mod tests {
         assert!(named.contains("<b>0120-1</b>") && !named.contains("0293"));
         let problem = problem(&words, StatusCode::FORBIDDEN, SupportCode::new());
         assert!(problem.contains("\"deadline\":1795476300"), "{problem}");
+    }
+
+    #[test]
+    fn a_refusal_leads_to_where_the_next_action_is_done() {
+        let said = |rule, effect| {
+            let refusal = gateway_policy::Refusal {
+                rule,
+                article: None,
+                effect,
+                since: Timestamp(0),
+                deadline: None,
+            };
+            let words = Words::of(&Failure::Refused(refusal));
+            page(&words, SupportCode::new(), &Support::default(), None)
+        };
+        let path = |place: &str| format!("href=\"/.well-known/renraku-gateway/{place}\"");
+        let unknown = said(Rule::Device, Effect::Block);
+        assert!(unknown.contains(&path("pairing")) && !unknown.contains(&path("notes")));
+        let scanner = Rule::Check(gateway_policy::Check::AvAlive);
+        let stopped = said(scanner, Effect::Block);
+        assert!(stopped.contains(&path("break-glass")) && stopped.contains(&path("notes")));
+        // What break-glass never lowers does not lead there.
+        for (rule, effect) in [
+            (scanner, Effect::Restrict),
+            (Rule::Cert, Effect::Block),
+            (Rule::Check(gateway_policy::Check::Boot), Effect::Block),
+        ] {
+            let text = said(rule, effect);
+            assert!(text.contains(&path("home")) && !text.contains("break-glass"));
+        }
     }
 
     #[test]

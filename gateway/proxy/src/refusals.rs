@@ -19,7 +19,8 @@ macro_rules! stopped {
 
 const SEE_MANAGER_PAGE: &str =
     "事業所管理者に、ゲートウェイの管理ページの「次にすること」を確認するよう伝えてください。";
-const REGISTER: &str = "このパソコン・タブレットで機器登録のページを開き、表示される番号を事業所管理者に伝えてください。";
+const REGISTER: &str =
+    "下の「この端末を登録する」を開き、表示される番号を事業所管理者に伝えてください。";
 const CALL_CITY: &str =
     "事業所管理者が市の担当課に連絡してください。保存された最近の記録は読めます。";
 const REPORT_AGAIN: &str = "直ったことは、次の点検結果が届くと自動で確かめます。20分たっても変わらないときは、事業所管理者に伝えてください。";
@@ -45,17 +46,29 @@ pub(crate) const fn words(refusal: &Refusal) -> (&'static str, &'static str) {
             "数分待っても変わらないときは、事業所管理者がゲートウェイの電源を入れ直してください。",
         ),
         Rule::Device => (
-            "このパソコン・タブレットは、事業所の機器として登録されていないため（利用規約第29条）、連絡帳につながりません。",
+            "この端末（パソコン・タブレット）は、事業所の端末として登録されていないため（利用規約第29条）、連絡帳につながりません。",
             REGISTER,
         ),
         Rule::DeviceRevoked => (
-            "このパソコン・タブレットの登録は取り消されているため（利用規約第29条）、連絡帳につながりません。",
-            "使い続ける機器であれば、事業所管理者に登録し直しを依頼してください。",
+            "この端末（パソコン・タブレット）は、事業所管理者が利用を止めているため（利用規約第29条）、連絡帳につながりません。",
+            "使い続ける端末であれば、事業所管理者に利用の再開を依頼してください。",
         ),
         Rule::Check(check) => (
             of_check(check, files_only),
             next_of_check(check, files_only),
         ),
+    }
+}
+
+/// Where on the box's own pages the next action is done: the name below the reserved path, and the link's label.
+pub(crate) const fn place(refusal: &Refusal) -> (&'static str, &'static str) {
+    match refusal.rule {
+        Rule::Device | Rule::DeviceRevoked => ("pairing", "この端末を登録する"),
+        rule if matches!(refusal.effect, Effect::Block) && rule.yields_to_break_glass() => (
+            "break-glass",
+            "支援対象者のためにいま必要なとき：非常時の解除",
+        ),
+        _ => ("home", "ゲートウェイの状態を見る"),
     }
 }
 
