@@ -292,25 +292,24 @@ impl Audit {
 
     /// Verifies the files at intervals and removes old ones. What does not verify has been put aside when this hears of it.
     pub(crate) async fn check(self: Arc<Self>) {
-        let mut after_fault = false;
-        loop {
-            let broken = self
-                .status
-                .borrow()
+        let mut status = self.status.clone();
+        let opened = status.wait_for(Option::is_some).await;
+        // Found when the log was opened, and the city has not agreed to the one begun after it.
+        let broken = opened.is_ok_and(|status| {
+            status
                 .as_ref()
-                .and_then(|status| status.broken);
-            if broken.is_some() && !std::mem::replace(&mut after_fault, broken.is_some()) {
-                self.incident(Incident::Tampering, None);
-            }
+                .is_some_and(|status| status.broken.is_some())
+        });
+        if broken {
+            self.incident(Incident::Tampering, None);
+        }
+        loop {
             tokio::time::sleep(self.verify).await;
             match self.sink.check().await {
-                Ok(Ok(findings)) if findings.is_empty() => after_fault &= broken.is_some(),
-                Ok(Ok(findings)) => {
-                    after_fault = true;
-                    self.incident(Incident::Tampering, Some(digest_of(&findings)));
-                }
+                Ok(Ok(findings)) if findings.is_empty() => {}
+                Ok(Ok(findings)) => self.incident(Incident::Tampering, Some(digest_of(&findings))),
                 Ok(Err(error)) => {
-                    tracing::warn!(event = "audit-unwritable", error = %chain(&error), "the audit log could not be verified")
+                    tracing::warn!(event = "audit-unwritable", error = %chain(&error), "the audit log could not be verified");
                 }
                 Err(_) => {}
             }

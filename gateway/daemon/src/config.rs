@@ -487,10 +487,7 @@ fn check_signed_channel(
 }
 
 /// Files are verified often enough to notice, and not all the time; a year of entries is what an inspection asks for.
-fn check_audit(
-    document: &mut faults::Document<'_>,
-    audit: Option<&crate::record_keeping::Table>,
-) {
+fn check_audit(document: &mut faults::Document<'_>, audit: Option<&crate::record_keeping::Table>) {
     let Some(audit) = audit else { return };
     if !(1..=86_400).contains(&audit.verify_seconds) {
         document.note("audit.verify_seconds", "must be between 1 and 86400");
