@@ -175,10 +175,10 @@ fn a_revoked_certificate_ends_work_on_open_connections_too_and_a_new_number_repa
     setup::provision(&facility.gateway, number, code).unwrap();
     let visitor = signed_in(&facility, "sakura-01");
     until_stored_notes_are_readable(&facility, &visitor);
+    let home = visitor.open(&facility.gateway.console_url());
     assert!(
-        visitor
-            .open(&facility.gateway.console_url())
-            .says("連絡帳をいつもどおり利用できます")
+        home.says("連絡帳をいつもどおり利用できます"),
+        "{home:?}"
     );
 }
 
