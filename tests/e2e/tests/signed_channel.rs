@@ -224,6 +224,31 @@ fn a_restart_forgets_neither_the_policy_nor_what_was_accepted() {
 }
 
 #[test]
+fn a_signed_policy_that_is_not_for_this_facility_or_not_yet_is_not_in_force() {
+    let facility = Facility::start(Options::default()).unwrap();
+    level(&facility);
+    let mut foreign = policy(1);
+    foreign["facilities"] = json!(["another-facility"]);
+    let mut early = policy(2);
+    early["not_before"] = json!(early["not_before"].as_u64().unwrap() + 2 * 86_400);
+    for (document, fault) in [(foreign, "not for this facility"), (early, "in force from")] {
+        facility.city.control("tuf-policy", &document).unwrap();
+        hint(&facility, "policy");
+        says(
+            &facility,
+            &["signed-channel-refused", "TUF-POLICY-FAULT", fault],
+        );
+    }
+    assert!(lines(&facility, &["TUF-POLICY\""]).is_empty());
+    // Its own id counts, and what was refused has not raised the floor.
+    let mut own = policy(3);
+    own["facilities"] = json!(["tkh-1001"]);
+    facility.city.control("tuf-policy", &own).unwrap();
+    hint(&facility, "policy");
+    says(&facility, &["TUF-POLICY\"", "version=3"]);
+}
+
+#[test]
 fn a_medium_is_taken_while_the_city_is_away() {
     let folder = tempfile::tempdir().unwrap();
     let stick = folder.path().join("stick");
