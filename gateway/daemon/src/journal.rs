@@ -50,6 +50,16 @@ pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
     ("audit-key", "9208feff5e7c08d0ab36aa693b209dd1"),
     ("status-report", "33b6127ae4d1453e7d64e0ce081a815b"),
     ("control", "06c2d42e34208ecdee1fd02b2f0c14d6"),
+    ("device-register", "c4676f3f0ee842be8448d38688184ac9"),
+    ("device-authority", "d342566158e64039946a04d5fe346015"),
+    ("device-pairing", "fa47c528f87a47729a38560d57c231ca"),
+    ("device-registered", "5bef5d38819b48ee8bb16a2de369971c"),
+    ("device-revoked", "b1c64fc4c908412b8c80918961f23d6f"),
+    ("device-reactivated", "2db1ee334d0340e6ac4b1b5cbd27c448"),
+    ("device-certificate", "e021ffbb04ea4d18a61fae17d8fa99f2"),
+    ("device-agent", "ab0b023aa7ec44c0a04a43130abcaa27"),
+    ("device-hardware", "cd98b5aaae514c608d8be96c56fa741c"),
+    ("device-refused", "89be248fefb34d5fbbe7c545118f6335"),
 ];
 
 /// The `MESSAGE_ID` of an event kind.
