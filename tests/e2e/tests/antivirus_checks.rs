@@ -226,3 +226,30 @@ fn a_database_damaged_on_the_disk_is_replaced_while_clamd_cannot_start() {
     stage.ten_minutes_pass();
     stage.staff_pages_answer(200, "");
 }
+
+#[test]
+fn a_box_without_any_database_gives_clamd_one_to_start_with_and_forwards_nothing_by_it() {
+    let mut stage = Stage::start();
+    let databases = stage.facility.clamd.databases();
+    stage.facility.clamd.kill();
+    stage.facility.gateway.process().kill();
+    fs::remove_dir_all(&databases).unwrap();
+    stage.facility.gateway.start_again().unwrap();
+    wait::until("a database for clamd", SOON, || {
+        databases
+            .join("current/db/renraku-built-in.ndb")
+            .exists()
+            .then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", stage.facility.gateway.log()));
+    stage.facility.clamd.restart().unwrap();
+    stage.says("the virus scanner works");
+    stage.says("an antivirus database was proven and is in use");
+    stage.says("the self-test passed");
+    stage.staff_pages_answer(403, "AV-DB");
+    let brought = Signatures::built(stage.clocks[0].now() - HOUR).serial(27_100);
+    brought.write_official(&stage.freshclam).unwrap();
+    stage.says("27100 of official");
+    stage.ten_minutes_pass();
+    stage.staff_pages_answer(200, "");
+}
