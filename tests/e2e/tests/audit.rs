@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use gateway_e2e::visiting::Visitor;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use test_harness::facility::{Facility, Options};
@@ -404,4 +405,52 @@ fn a_log_put_back_to_an_older_copy_with_its_checkpoints_is_refused_by_the_city()
             .log()
             .contains("the city does not accept the audit log")
     );
+}
+
+#[test]
+fn an_infected_upload_is_an_entry_without_a_name_and_an_incident_at_the_city() {
+    let facility = facility();
+    until_acknowledged(&facility, 1);
+    let visitor = Visitor::new(&facility, "sakura-01");
+    let page = visitor.sign_in(&facility, "sakura-01");
+    assert!(page.says("支援対象者"), "{page:?}");
+    let portal = facility.gateway.portal_url();
+    let person = format!("{portal}staff/persons/p-1001");
+    let page = visitor.open(&person);
+    let (_, after) = page.body.split_once("name=\"csrf\" value=\"").unwrap();
+    let csrf = after.split('"').next().unwrap();
+    let file = facility.directory().join("山田太郎.txt");
+    fs::write(&file, test_harness::clamd::eicar()).unwrap();
+    let answer = visitor.send(&[
+        "--header",
+        "Accept: text/html",
+        "--header",
+        &format!("Origin: {}", portal.trim_end_matches('/')),
+        "--form-string",
+        &format!("csrf={csrf}"),
+        "--form-string",
+        "text=添付します。",
+        "--form",
+        &format!("attachment=@{};type=text/plain", file.display()),
+        &format!("{person}/notes"),
+    ]);
+    assert_eq!(answer.status, 403, "{answer:?}");
+    let entry = wait::until("the entry", SOON, || {
+        entries(&log_of(&facility))
+            .into_iter()
+            .find(|entry| entry["kind"] == "content")
+    })
+    .unwrap();
+    assert_eq!(entry["what"], "infected");
+    assert_eq!(entry["direction"], "upload");
+    let mut members: Vec<&String> = entry.as_object().unwrap().keys().collect();
+    members.sort();
+    assert_eq!(members, ["at", "direction", "kind", "n", "what"]);
+    wait::until("the incident", SOON, || {
+        let reports = facility.city.statistics().ok()?["reports"].clone();
+        let mut all = reports.as_array()?.iter();
+        all.any(|report| report["kind"] == "incident" && report["last"]["kind"] == "malware")
+            .then_some(())
+    })
+    .unwrap();
 }
