@@ -180,10 +180,14 @@ impl Inspector {
             Outcome::Clean => {}
             Outcome::Forbidden(kind) => kinds = kinds.with(kind),
             Outcome::Unavailable(why) => {
-                let text = inside.views.is_empty()
-                    && reading.is_plain()
+                // What a form holds is text if all its values are, as their receiver sees them.
+                let form = reading.form && inside.views.iter().all(|view| is_text(view));
+                let text = (inside.views.is_empty() || form)
+                    && !reading.gzip
+                    && reading.boundary.is_none()
                     && kinds == Kinds::NONE
-                    && is_text(&whole);
+                    && whole.length <= content::TEXT_DOWNLOAD_BYTES
+                    && whole.contiguous().is_ok_and(|body| is_text(&body));
                 let known = self.clean.before(fingerprint, database);
                 if !self.passes_unscanned(&whole, text, known.is_some(), direction, terms) {
                     return Err(stop(why.into()));
@@ -326,15 +330,12 @@ fn seal(whole: Whole) -> Result<Whole, gateway_antivirus::BodyError> {
 /// Documents that may be written in letters alone.
 const DOCUMENTS: [&[u8]; 3] = [b"%PDF-", b"{\\rtf", b"%!PS"];
 
-/// UTF-8 without control characters, and not longer than the longest that may pass for it.
-fn is_text(whole: &Whole) -> bool {
-    whole.length <= content::TEXT_DOWNLOAD_BYTES
-        && whole.contiguous().is_ok_and(|body| {
-            let control =
-                |byte: &u8| *byte < b' ' && !b"\t\n\r\x0c".contains(byte) || *byte == 0x7f;
-            let document = DOCUMENTS.iter().any(|magic| body.starts_with(magic));
-            !document && !body.iter().any(control) && std::str::from_utf8(&body).is_ok()
-        })
+/// UTF-8 without control characters, and not a document in disguise.
+fn is_text(body: &[u8]) -> bool {
+    let control = |byte: &u8| *byte < b' ' && !b"\t\n\r\x0c".contains(byte) || *byte == 0x7f;
+    !DOCUMENTS.iter().any(|magic| body.starts_with(magic))
+        && !body.iter().any(control)
+        && std::str::from_utf8(body).is_ok()
 }
 
 /// By which the city lists single files that pass.

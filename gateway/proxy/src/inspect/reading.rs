@@ -12,6 +12,8 @@ pub(crate) struct Reading {
     pub(crate) gzip: bool,
     /// It is divided by this boundary (RFC 2046 section 5.1).
     pub(crate) boundary: Option<Vec<u8>>,
+    /// It is the fields of a form, percent-encoded (WHATWG URL, section 5).
+    pub(crate) form: bool,
 }
 
 /// Why a body with these fields is not inspected.
@@ -30,17 +32,25 @@ impl Reading {
         Ok(Self {
             gzip: gzip(headers)?,
             boundary: boundary(headers)?,
+            form: headers
+                .get_all(header::CONTENT_TYPE)
+                .iter()
+                .any(|value| is_form(value.as_bytes())),
         })
     }
 
     /// As it came is all there is to it.
     pub(crate) fn is_plain(&self) -> bool {
-        !self.gzip && self.boundary.is_none()
+        !self.gzip && self.boundary.is_none() && !self.form
     }
 
     /// The same for the same way of reading, and for no other.
     pub(crate) fn label(&self) -> Vec<u8> {
-        let mut label = vec![u8::from(self.gzip), u8::from(self.boundary.is_some())];
+        let mut label = vec![
+            u8::from(self.gzip),
+            u8::from(self.form),
+            u8::from(self.boundary.is_some()),
+        ];
         label.extend_from_slice(self.boundary.as_deref().unwrap_or_default());
         label
     }
@@ -87,6 +97,14 @@ fn boundary(headers: &HeaderMap) -> Result<Option<Vec<u8>>, Unreadable> {
         return Ok(None);
     }
     boundary_of(first.as_bytes()).map(Some)
+}
+
+fn is_form(value: &[u8]) -> bool {
+    const FORM: &[u8] = b"application/x-www-form-urlencoded";
+    let value = value.trim_ascii_start();
+    value
+        .get(..FORM.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(FORM))
 }
 
 /// Whether a media type divides its body.

@@ -21,6 +21,8 @@ const VIEWS: usize = 1024;
 const DEPTH: u8 = 4;
 /// Base64 shorter than this in JSON is no file: the EICAR test file, which is no longer than it must be, has 92.
 const BASE64: usize = 92;
+/// Values shorter than this in a form are no file either.
+const FIELD: usize = 64;
 
 /// Why a body could not be taken apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +78,7 @@ pub(crate) fn open(body: Bytes, reading: &Reading, largest: u64) -> Result<Insid
     };
     match &reading.boundary {
         Some(boundary) => opening.divide(&content, boundary, DEPTH)?,
+        None if reading.form => opening.fields(&content)?,
         None if is_json(&content) => opening.strings(&content)?,
         None => {}
     }
@@ -159,6 +162,25 @@ impl Opening {
         let decoded = Bytes::from(decoded);
         self.add(decoded.clone())?;
         Ok(decoded)
+    }
+
+    /// The values of a form as its receiver will see them, and files in them.
+    fn fields(&mut self, form: &[u8]) -> Result<(), Opaque> {
+        for field in form.split(|byte| *byte == b'&') {
+            let value = memchr(b'=', field).map_or(field, |at| &field[at + 1..]);
+            if value.len() < FIELD {
+                continue;
+            }
+            let spaced: Vec<u8> = value
+                .iter()
+                .map(|byte| if *byte == b'+' { b' ' } else { *byte })
+                .collect();
+            let value = self.decoded(reading::percent_decoded(&spaced))?;
+            if let Some(file) = base64_in(&value) {
+                self.decoded(file)?;
+            }
+        }
+        Ok(())
     }
 
     /// Files in JSON: strings that are base64 and nothing else, alone or in a `data:` URL (RFC 2397).
@@ -268,14 +290,14 @@ mod tests {
     fn packed() -> Reading {
         Reading {
             gzip: true,
-            boundary: None,
+            ..Reading::default()
         }
     }
 
     fn divided() -> Reading {
         Reading {
-            gzip: false,
             boundary: Some(b"b".to_vec()),
+            ..Reading::default()
         }
     }
 
@@ -328,6 +350,21 @@ mod tests {
                 .views
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn values_of_a_form_are_views_as_their_receiver_sees_them() {
+        let form = Reading {
+            form: true,
+            ..Reading::default()
+        };
+        let encoded: String = FILE.iter().map(|byte| format!("%{byte:02x}")).collect();
+        let coded = STANDARD.encode(FILE).replace('+', "%2B");
+        let body = format!("csrf=abc&text={encoded}&picture=data:image/png;base64,{coded}");
+        let views = opened(body.as_bytes(), &form).unwrap().views;
+        assert_eq!(views.len(), 3);
+        assert_eq!([&views[0][..], &views[2]], [FILE, FILE]);
+        assert!(opened(b"a=b&c", &form).unwrap().views.is_empty());
     }
 
     #[test]

@@ -117,6 +117,11 @@ async fn in_the_short_window_texts_pass_and_files_do_not() {
     for version in BOTH {
         let text = own.site.post(version, &json, r#"{"text":"連絡"}"#).await;
         assert_eq!(text.text(), "taken");
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let words = "text=".to_owned() + &"%E8%A8%98".repeat(30);
+        assert_eq!(own.site.post(version, &form, words).await.status, 200);
+        let picture = "p=data:image/png;base64,".to_owned() + &"iVBORw0K".repeat(20);
+        assert_eq!(own.site.post(version, &form, picture).await.status, 503);
         let long = format!(r#"{{"text":"{}"}}"#, "長".repeat(30_000));
         assert_eq!(own.site.post(version, &json, long).await.status, 503);
         let hidden = format!(r#"{{"file":"{}"}}"#, "QUJD".repeat(40));

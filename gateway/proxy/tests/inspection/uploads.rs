@@ -31,6 +31,10 @@ fn nested(depth: usize, innermost: &[u8]) -> Vec<u8> {
     })
 }
 
+fn percent(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 /// Sends over both protocols; it is stopped for `reason` and the site has seen nothing at all.
 async fn stopped(name: &str, fields: &[(&str, &str)], body: &[u8], status: u16, reason: &str) {
     let site = Site::start().await;
@@ -101,6 +105,11 @@ async fn a_virus_is_stopped_whatever_it_is_wrapped_in() {
             "in a packed form",
             vec![("content-type", FORM), ("content-encoding", "gzip")],
             packed_form,
+        ),
+        (
+            "in a field of a form",
+            vec![("content-type", "application/x-www-form-urlencoded")],
+            format!("a=b&text={}", percent(&virus)).into_bytes(),
         ),
         (
             "in JSON",
