@@ -76,7 +76,10 @@ impl DevicesDesk for DevicePages {
             },
             (None, UnknownDevices::Warn) => Admission::Tolerated,
             (None, UnknownDevices::RefuseOnceOneIsRegistered)
-                if snapshot.devices().iter().all(|known| known.revoked.is_some()) =>
+                if snapshot
+                    .devices()
+                    .iter()
+                    .all(|known| known.revoked.is_some()) =>
             {
                 Admission::Tolerated
             }

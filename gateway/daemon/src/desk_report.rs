@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use gateway_console::{About, Answer, Line, Machinery, Mark, Message, Report, ReportDesk};
+use gateway_console::{
+    About, Answer, Channel, Engine, Line, Machinery, Mark, Message, Report, ReportDesk,
+};
 use gateway_policy::{
     BOX_CHECKS, Check, DEVICE_CHECKS, DeviceEntry, DeviceId, Effect, Entry, FACILITY_CHECKS,
     Snapshot, State, Subject, Timestamp,
@@ -14,8 +16,6 @@ use crate::posture::{self, Posture};
 
 /// What a device is called, by those who keep the register of devices.
 pub(crate) type Names = Arc<dyn Fn(DeviceId) -> Option<String> + Send + Sync>;
-/// The signed channel and the antivirus, by those who run them.
-pub(crate) type Engines = Arc<dyn Fn() -> Machinery + Send + Sync>;
 
 /// See the module.
 pub(crate) struct ReportPages {
@@ -25,8 +25,6 @@ pub(crate) struct ReportPages {
     pub(crate) provisioner: Arc<Provisioner>,
     /// What devices are called.
     pub(crate) names: Names,
-    /// What keeps itself up to date.
-    pub(crate) engines: Engines,
 }
 
 impl fmt::Debug for ReportPages {
@@ -51,7 +49,40 @@ impl ReportDesk for ReportPages {
     }
 
     fn machinery(&self) -> Answer<'_, Machinery> {
-        Box::pin(async { (self.engines)() })
+        Box::pin(async { machinery(&self.posture.snapshot(), posture::now()) })
+    }
+}
+
+/// What keeps itself up to date, as far as the evidence tells.
+fn machinery(snapshot: &Snapshot, now: Timestamp) -> Machinery {
+    let behind = now.0.saturating_sub(snapshot.time(now).0);
+    let shown = |at: Timestamp| at.plus(behind);
+    let own = |check| snapshot.own(check);
+    let proof = |check| own(check).and_then(Entry::proof).map(shown);
+    let update = own(Check::Upd);
+    let policy = snapshot.policy();
+    Machinery {
+        channel: Some(Channel {
+            running: env!("CARGO_PKG_VERSION").to_owned(),
+            waiting: update
+                .is_some_and(|entry| entry.grade().is_some())
+                .then(|| "新しい版".to_owned()),
+            checked: update.and_then(Entry::evidence).and_then(|(at, ..)| {
+                let known =
+                    update.is_some_and(|entry| entry.proof().is_some() || entry.grade().is_some());
+                known.then(|| shown(at))
+            }),
+            refused: None,
+            policy: (policy.version > 0).then_some(policy.version),
+        }),
+        antivirus: Some(Engine {
+            version: None,
+            database: None,
+            // A database's date is the publisher's clock, not ours.
+            built: own(Check::AvDb).and_then(Entry::dated),
+            canary: proof(Check::AvAlive),
+            self_test: proof(Check::AvSelf),
+        }),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_city::feed::FeedState;
-use gateway_console::{Desks, DevicesDesk, Machinery};
+use gateway_console::{Desks, DevicesDesk};
 use gateway_policy::Subject;
 use gateway_provisioning::Provisioner;
 use tokio::sync::watch;
@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use crate::break_glass::BreakGlassFile;
 use crate::desk_break_glass::BreakGlassPages;
 use crate::desk_registers::RegisterPages;
-use crate::desk_report::{Engines, Names, ReportPages};
+use crate::desk_report::{Names, ReportPages};
+use crate::devices::KeptDevices;
 use crate::posture::Posture;
 use crate::registers::KeptRegisters;
 
@@ -33,8 +34,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) feed: watch::Receiver<FeedState>,
     /// The register of devices, where there is one, and what devices are called.
     pub(crate) devices: Option<(Arc<dyn DevicesDesk>, Names)>,
-    /// The signed channel and the antivirus.
-    pub(crate) engines: Option<Engines>,
+    /// Holds what PCs report against the register of media.
+    pub(crate) kept_devices: &'a Arc<KeptDevices>,
 }
 
 /// Opens what is opened here, and has the registers tell the board what they prove.
@@ -43,6 +44,7 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
     let board = Arc::clone(parts.posture);
     let tell = move |observed| board.observe(Subject::Facility, observed);
     tasks.spawn(Arc::clone(&registers).keep(REGISTERS, tell));
+    tasks.spawn(Arc::clone(parts.kept_devices).follow_media(Arc::clone(&registers)));
     let (devices, names) = match parts.devices {
         Some((desk, names)) => (Some(desk), names),
         None => (None, Arc::new(|_| None) as Names),
@@ -57,9 +59,6 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
             posture: Arc::clone(parts.posture),
             provisioner: Arc::clone(parts.provisioner),
             names,
-            engines: parts
-                .engines
-                .unwrap_or_else(|| Arc::new(Machinery::default)),
         })),
         break_glass: Some(Arc::new(BreakGlassPages {
             file: Arc::new(BreakGlassFile::open(parts.state_dir)),

@@ -1,12 +1,13 @@
 //! The register of devices at work: what follows from it is carried to the evidence board and the data path, and requests
 //! of programs on devices are carried to it. Decides nothing.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_devices::{ApiRequest, Config, Devices, Effects, Error, Presence};
+use gateway_devices::{ApiRequest, Config, Devices, Effects, Error, Presence, Standards};
 use gateway_policy::{DeviceId, DeviceStanding, Subject};
 use gateway_proxy::{DeviceTrust, LocalRequest, LocalResponse};
 use gateway_tpm::KeyVault;
@@ -15,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::certificates::{Certificates, chain};
 use crate::posture::{self, Posture};
+use crate::registers::KeptRegisters;
 
 /// The directory below the box's state.
 const DIRECTORY: &str = "devices";
@@ -190,6 +192,33 @@ impl KeptDevices {
         }
     }
 
+    /// Holds what PCs report of plugged-in media against the facility's register of media. Never ends.
+    ///
+    /// The register has no field for a serial number: what is written on the medium is its label, and a label that holds the
+    /// serial number as a word makes it known.
+    pub(crate) async fn follow_media(self: Arc<Self>, registers: Arc<KeptRegisters>) {
+        loop {
+            let labels = registers.with(|registers| {
+                let state = registers.state();
+                let live = state.media().filter(|medium| !medium.has_ended());
+                Ok(live
+                    .map(|medium| medium.what.label.clone())
+                    .collect::<Vec<_>>())
+            });
+            if let Ok(labels) = labels.await {
+                let standards = Standards {
+                    media: serial_numbers(&labels),
+                    ..Standards::default()
+                };
+                // A failure is told where the register of devices is looked after.
+                let _ = self
+                    .with(move |devices| devices.set_standards(standards, posture::now()))
+                    .await;
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
     /// Answers a request of a program on a device.
     pub(crate) fn respond(
         self: &Arc<Self>,
@@ -226,6 +255,16 @@ pub(crate) enum Unusable {
     Devices(#[from] Error),
 }
 
+/// The words of labels that can be serial numbers, spelt as reports spell them.
+fn serial_numbers(labels: &[String]) -> BTreeSet<String> {
+    labels
+        .iter()
+        .flat_map(|label| label.split(|letter: char| !letter.is_ascii_graphic()))
+        .filter(|word| word.len() >= 6)
+        .map(str::to_ascii_uppercase)
+        .collect()
+}
+
 fn seen(presence: &Presence, device: DeviceId, by_person: bool) {
     presence.seen(device, posture::now(), by_person);
 }
@@ -256,4 +295,20 @@ fn answer(devices: &Devices, request: &LocalRequest) -> Response<Bytes> {
 
 fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_with_the_serial_number_in_it_makes_a_medium_known() {
+        let labels = [
+            "USBメモリー 4c530001230101119203".to_owned(),
+            "A-1、赤".to_owned(),
+        ];
+        let known = serial_numbers(&labels);
+        assert!(known.contains("4C530001230101119203"));
+        assert_eq!(known.len(), 1, "{known:?}");
+    }
 }

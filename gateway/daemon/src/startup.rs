@@ -222,7 +222,7 @@ async fn start(
             &posture,
             config.unknown_devices(),
         )),
-        engines: None,
+        kept_devices: &devices,
     };
     let made = Console::new(Arc::new(desk), config.console())?.with(desks::make(parts, tasks));
     let made = Arc::new(made);
