@@ -407,7 +407,8 @@ fn engine_row(engine: &Engine, now: Timestamp) -> Row {
     match (&engine.database, engine.built) {
         (Some(name), Some(built)) => parts.push(format!("定義 {name}（{}作成）", minute(built))),
         (Some(name), None) => parts.push(format!("定義 {name}")),
-        (None, _) => parts.push("定義はまだ確かめていません".to_owned()),
+        (None, Some(built)) => parts.push(format!("{}作成の定義", minute(built))),
+        (None, None) => parts.push("定義の日付はまだ確かめていません".to_owned()),
     }
     if let Some(at) = engine.canary {
         parts.push(format!("検査の確認 {}", minute(at)));
