@@ -73,10 +73,10 @@ impl Stage {
         let rule = format!("rule=\"{check}\"");
         let newest = || {
             let log = self.facility.gateway.log();
-            let lines = log
+            let mut lines = log
                 .lines()
                 .filter(|line| line.contains("a check has changed") && line.contains(&rule));
-            let newest = lines.last().unwrap_or_default();
+            let newest = lines.next_back().unwrap_or_default();
             words.iter().all(|word| newest.contains(word)).then_some(())
         };
         wait::until(&format!("{check} {words:?}"), SOON, newest)
