@@ -111,6 +111,14 @@ fn cells(row: &Value) -> Vec<String> {
         Some("declared") => "申告",
         _ => "–",
     };
+    // Shown under an article that does not demand it itself: then what does is named beside it.
+    let articles = match (
+        row["basis_article"].as_u64(),
+        row["basis_guideline"].as_str(),
+    ) {
+        (None, Some(guideline)) => vec![format!("{}（指針 {guideline}）", articles.join(","))],
+        _ => articles,
+    };
     vec![
         if articles.is_empty() {
             "–".to_owned()
@@ -198,6 +206,17 @@ mod tests {
         keep(&mut both, 27);
         assert_eq!(rows(&both).count(), 1);
         assert_eq!(code(&both), 0);
+    }
+
+    #[test]
+    fn what_an_article_does_not_demand_itself_names_what_does() {
+        let mut one = report(&[("PASS", 26)]);
+        one["rows"][0]["basis_guideline"] = json!("システム運用編 8");
+        assert!(
+            page(&one).contains("26（指針 システム運用編 8）"),
+            "{}",
+            page(&one)
+        );
     }
 
     #[test]
