@@ -89,7 +89,10 @@ impl Signatures {
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if ![".cvd", ".cld", ".cud"].iter().any(|ending| name.ends_with(ending)) {
+            if ![".cvd", ".cld", ".cud"]
+                .iter()
+                .any(|ending| name.ends_with(ending))
+            {
                 continue;
             }
             let content = std::fs::read(&path)?;
