@@ -1,5 +1,5 @@
 //! The data path alone, for profilers: `relay PORT UPSTREAM_PORT HOST CERTIFICATES CLAMD_SOCKET`, one worker, everything
-//! permitted that the scanner finds clean.
+//! permitted that the scanner finds clean. With `devices.pem` among the certificates, devices are asked for theirs.
 //!
 //! The client key is a file, which the product never has; that is why this is an example and not a program of the box.
 #![allow(
@@ -38,6 +38,14 @@ fn chain(path: &Path) -> Vec<CertificateDer<'static>> {
         .unwrap()
         .map(Result::unwrap)
         .collect()
+}
+
+fn asked_for(path: &Path) -> Vec<CertificateDer<'static>> {
+    if path.exists() {
+        chain(path)
+    } else {
+        Vec::new()
+    }
 }
 
 fn main() {
@@ -118,7 +126,10 @@ fn main() {
             PrivateKeyDer::from_pem_file(directory.join("server.key")).unwrap(),
         )
         .unwrap(),
-        devices: DeviceTrust::nobody(),
+        devices: DeviceTrust {
+            authorities: asked_for(&directory.join("devices.pem")),
+            ..DeviceTrust::nobody()
+        },
         identity: Some(Identity {
             chain: chain(&directory.join("client.pem")),
             key,
