@@ -140,16 +140,6 @@ struct EventView {
     what: String,
 }
 
-impl From<Recorded> for EventView {
-    fn from(event: Recorded) -> Self {
-        Self {
-            at: minute(event.at),
-            by: event.by,
-            what: event.what,
-        }
-    }
-}
-
 struct MediumView {
     number: u64,
     what: NewMedium,
@@ -275,6 +265,15 @@ impl Console {
         }
     }
 
+    /// A staff member's name, as the store of notes knows it; the user id of one who has left.
+    async fn name_of(&self, user: String) -> String {
+        let known = match self.desk.store() {
+            Some(store) => store.staff(&user).await.ok().flatten(),
+            None => None,
+        };
+        known.map_or(user, |staff| staff.display_name.reveal().to_owned())
+    }
+
     fn today(&self) -> Date {
         Date::in_japan(self.desk.now())
     }
@@ -393,11 +392,19 @@ impl Console {
     ) -> Result<Page, Fault> {
         let found = desk.medium(number).await.map_err(Fault::Desk)?;
         let found = found.ok_or(Fault::NotFound)?;
+        let mut events = Vec::with_capacity(found.events.len());
+        for Recorded { at, by, what } in found.events.into_iter().rev() {
+            events.push(EventView {
+                at: minute(at),
+                by: self.name_of(by).await,
+                what,
+            });
+        }
         let page = MediumPage {
             frame: self.frame("媒体の記録", "registers", request).await,
             failure,
             medium: MediumView::new(found.medium, self.today()),
-            events: found.events.into_iter().rev().map(Into::into).collect(),
+            events,
             methods: Method::ALL,
             today: iso(self.today()),
         };
@@ -461,6 +468,15 @@ impl Console {
     ) -> Result<Page, Fault> {
         let now = self.desk.now();
         let all = desk.trainings().await.map_err(Fault::Desk)?;
+        let mut held = Vec::with_capacity(all.held.len());
+        for one in all.held {
+            held.push(HeldView {
+                day: whole_day(one.training.day),
+                topic: one.training.topic,
+                participants: one.training.participants,
+                by: self.name_of(one.by).await,
+            });
+        }
         let page = TrainingPage {
             frame: self.frame("セキュリティ研修", "registers", request).await,
             failure,
@@ -468,16 +484,7 @@ impl Console {
             today: iso(self.today()),
             due: all.due.map(day),
             late: all.due.is_none_or(|due| due <= now),
-            held: all
-                .held
-                .into_iter()
-                .map(|held| HeldView {
-                    day: whole_day(held.training.day),
-                    topic: held.training.topic,
-                    participants: held.training.participants,
-                    by: held.by,
-                })
-                .collect(),
+            held,
         };
         self.form_page(status(&page.failure), &page)
     }
@@ -510,6 +517,11 @@ impl Console {
     ) -> Result<Page, Fault> {
         let now = self.desk.now();
         let all = desk.declarations().await.map_err(Fault::Desk)?;
+        let mut made = Vec::with_capacity(all.made.len());
+        for one in all.made {
+            let by = self.name_of(one.by.clone()).await;
+            made.push(made_view(one, by));
+        }
         let page = DeclarationsPage {
             frame: self.frame("申告", "registers", request).await,
             failure,
@@ -518,7 +530,7 @@ impl Console {
                 .into_iter()
                 .map(|state| topic_view(state, now))
                 .collect(),
-            made: all.made.into_iter().map(made_view).collect(),
+            made,
         };
         self.form_page(status(&page.failure), &page)
     }
@@ -569,11 +581,11 @@ fn topic_view(state: DeclarationState, now: Timestamp) -> TopicView {
     }
 }
 
-fn made_view(made: MadeDeclaration) -> MadeView {
+fn made_view(made: MadeDeclaration, by: String) -> MadeView {
     MadeView {
         at: day(made.at),
         topic: made.topic.label(),
-        by: made.by,
+        by,
         remark: made.remark,
         until: day(made.until),
     }

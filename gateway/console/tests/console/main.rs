@@ -15,6 +15,8 @@ mod home;
 mod look;
 /// The parts of a box with pages of their own.
 mod parts;
+/// The registers among them.
+mod parts_registers;
 /// The way in from the notebook, and what each reader sees.
 mod reader;
 /// Requests that are none of ours.
