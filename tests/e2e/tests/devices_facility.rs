@@ -266,7 +266,49 @@ fn revoking_a_device_ends_its_open_connections_within_seconds() {
     let lost = pair(&facility, &office, "lost", "linux");
     assert_eq!(lost.open(&lost.notebook("staff/login")).status, 200);
 
+    lost.signs_in_as_manager();
     let mut connection = keep_alive(&facility, &lost);
+    let (tunnel_ended, tunnel) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = tunnel_ended.send(web_socket(&lost));
+        });
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(
+            tunnel.try_recv().is_err(),
+            "the page's WebSocket stays open"
+        );
+        revoke_by_hand(&facility, &office, &lost, &mut connection, &tunnel);
+    });
+}
+
+/// Opens the WebSocket of an open page, and stays until it ends.
+fn web_socket(seat: &Seat<'_>) -> Answer {
+    let origin = format!("Origin: {}", seat.notebook("").trim_end_matches('/'));
+    seat.send(&[
+        "--http1.1",
+        "--no-buffer",
+        "--header",
+        &origin,
+        "--header",
+        "Connection: Upgrade",
+        "--header",
+        "Upgrade: websocket",
+        "--header",
+        "Sec-WebSocket-Version: 13",
+        "--header",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        &seat.notebook("staff/live"),
+    ])
+}
+
+fn revoke_by_hand(
+    facility: &Facility,
+    office: &Seat<'_>,
+    lost: &Seat<'_>,
+    connection: &mut KeepAlive,
+    tunnel: &mpsc::Receiver<Answer>,
+) {
     let list = office.open(&office.console("devices"));
     let (_, after) = list.body.split_once("<b>lost</b>").map_or_else(
         || panic!("it is not on the list: {}", list.body),
@@ -279,6 +321,11 @@ fn revoking_a_device_ends_its_open_connections_within_seconds() {
     let asked = Instant::now();
     office.submits(&format!("devices/{id}"), &[("action", "revoke")]);
     connection.ends_within(Duration::from_secs(5));
+    let cut = tunnel
+        .recv_timeout(Duration::from_secs(5))
+        .expect("the WebSocket ends");
+    assert_eq!(cut.status, 101, "{}", cut.body);
+    assert_ne!(cut.ended, 28, "it was cut, and did not run out of time");
     assert!(asked.elapsed() < Duration::from_secs(6));
     let refused = lost.open(&lost.notebook("staff/login"));
     assert_eq!(refused.status, 403);
