@@ -80,7 +80,12 @@ impl LineView {
             source: checks::source(line.source),
             since: minute(line.since),
             looked: line.looked.map_or_else(|| "なし".to_owned(), minute),
-            deadline: deadline(line, now),
+            // What is in order has no deadline: it is looked at again before it grows old.
+            deadline: line
+                .mark
+                .is_trouble()
+                .then(|| deadline(line, now))
+                .flatten(),
             link: line.mark.is_trouble().then(|| line.place()).flatten(),
         }
     }
@@ -211,9 +216,11 @@ fn trouble(worst: &Line, troubled: usize) -> String {
 /// What only the box or the city can put right is not for staff before it restricts them.
 pub(crate) fn to_do(report: &Report, manager: bool, now: Timestamp) -> Option<Headline> {
     let for_them = |line: &&Line| {
-        let words = checks::words(line.check);
-        line.mark.is_trouble()
-            && (manager || line.effect >= Effect::Restrict || words.fixer == Fixer::Facility)
+        let by_the_city = checks::words(line.check).fixer == Fixer::City;
+        // What the box or the city has yet to find out is no work for anybody here either.
+        let not_yet = by_the_city && line.mark == Mark::Unknown;
+        let theirs = !by_the_city || (manager && !not_yet);
+        line.mark.is_trouble() && (theirs || line.effect >= Effect::Restrict)
     };
     let worst = report.lines.iter().filter(for_them).min_by_key(|line| {
         let next = line.next;
@@ -231,7 +238,10 @@ pub(crate) fn to_do(report: &Report, manager: bool, now: Timestamp) -> Option<He
         Some(article) => format!("{}（規約第{article}条）。", trouble.trim_end_matches('。')),
         None => trouble,
     };
-    let (next, link) = if manager || words.fixer == Fixer::City {
+    let (next, link) = if worst.mark == Mark::Unknown && words.fixer == Fixer::City {
+        let call = "装置が自動で確かめます。1時間たっても変わらないときは、下の問い合わせ先に電話してください。";
+        (Cow::Borrowed(call), None)
+    } else if manager || words.fixer == Fixer::City {
         let link = worst.place().filter(|_| manager);
         (
             Cow::Borrowed(words.action),

@@ -281,7 +281,12 @@ fn own_line(line: &Line, now: Timestamp) -> LineView {
         .is_some_and(|(address, _)| address.starts_with("/devices/"))
     {
         view.link = None;
-        view.text.push_str(checks::words(line.check).action);
+        view.text.push_str(match (line.mark, line.check) {
+            (Mark::Unknown, Check::PcRpt) | (Mark::Warn | Mark::Fail, _) => {
+                checks::words(line.check).action
+            }
+            _ => "点検結果が届くか、申告すると分かります。",
+        });
     }
     view
 }
