@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Bytes {
         let bytes = STANDARD
             .decode(&text)
             .map_err(|_| serde::de::Error::custom("not base64"))?;
-        if (1..=1024).contains(&bytes.len()) {
+        if (1..=1026).contains(&bytes.len()) {
             Ok(Self(bytes))
         } else {
             Err(serde::de::Error::custom("does not fit"))
