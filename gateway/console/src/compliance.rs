@@ -197,7 +197,12 @@ fn of_register(kept: Kept) -> (Mark, String) {
 fn trouble(worst: &Line, troubled: usize) -> String {
     let words = checks::words(worst.check);
     let what = if worst.mark == Mark::Unknown {
-        format!("{}をまだ確かめられていません。", words.name)
+        match worst.about {
+            About::Facility => format!("{}がまだ記録されていません。", words.name),
+            About::Box | About::Device { .. } => {
+                format!("{}をまだ確かめられていません。", words.name)
+            }
+        }
     } else {
         words.trouble.to_owned()
     };
@@ -218,8 +223,8 @@ pub(crate) fn to_do(report: &Report, manager: bool, now: Timestamp) -> Option<He
     let for_them = |line: &&Line| {
         let by_the_city = checks::words(line.check).fixer == Fixer::City;
         // What the box or the city has yet to find out is no work for anybody here either.
-        let not_yet = by_the_city && line.mark == Mark::Unknown;
-        let theirs = !by_the_city || (manager && !not_yet);
+        let not_yet = line.about == About::Box && line.mark == Mark::Unknown;
+        let theirs = !not_yet && (manager || !by_the_city);
         line.mark.is_trouble() && (theirs || line.effect >= Effect::Restrict)
     };
     let worst = report.lines.iter().filter(for_them).min_by_key(|line| {
@@ -238,7 +243,7 @@ pub(crate) fn to_do(report: &Report, manager: bool, now: Timestamp) -> Option<He
         Some(article) => format!("{}（規約第{article}条）。", trouble.trim_end_matches('。')),
         None => trouble,
     };
-    let (next, link) = if worst.mark == Mark::Unknown && words.fixer == Fixer::City {
+    let (next, link) = if worst.mark == Mark::Unknown && worst.about == About::Box {
         let call = "装置が自動で確かめます。1時間たっても変わらないときは、下の問い合わせ先に電話してください。";
         (Cow::Borrowed(call), None)
     } else if manager || words.fixer == Fixer::City {
