@@ -21,16 +21,21 @@ use super::{
     held::{Storage, Whole},
     kind::{self, Kinds},
     reading::Reading,
+    room::Room,
     stopped::{Cause, Direction, Stopped, Why},
-    views::{self, Inside},
+    views::{self, Inside, Opaque},
 };
 
 /// How long a scan may take while the scanner is known not to answer.
 const BRIEF: Duration = Duration::from_secs(2);
 /// How often a silent scanner is asked whether it is back.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
-/// Bodies larger than this are taken apart on another thread.
-const ASIDE: u64 = 128 * 1024;
+/// What may become larger than this is taken apart on another thread.
+const ASIDE: u64 = 1024 * 1024;
+/// So many times its size becomes of an ordinary page when it is unpacked, at most.
+const ORDINARY: u64 = 20;
+/// And what even the most repetitive page is allowed at once.
+const PAGE: u64 = 1024 * 1024;
 
 impl Inspector {
     /// Judges a collected body. `named` is what its name claims it to be.
@@ -165,10 +170,7 @@ impl Inspector {
         let mut kinds = Kinds::from(kind::of_content(&start));
         let mut room = self.room();
         let inside = if views::is_worth_opening(reading, &start) {
-            room.hold(whole.length * 2)
-                .await
-                .map_err(|_| stop(Why::NoRoom))?;
-            self.open(&whole, reading).await.map_err(stop)?
+            self.open(&whole, reading, &mut room).await.map_err(stop)?
         } else {
             Inside::default()
         };
@@ -213,18 +215,25 @@ impl Inspector {
         Ok((whole, kinds))
     }
 
-    async fn open(&self, whole: &Whole, reading: &Reading) -> Result<Inside, Why> {
+    /// Takes a body apart in memory that is counted. What is compressed is first given as much as ordinary pages need, and
+    /// only then all that is allowed: a few bytes must not claim megabytes.
+    async fn open(&self, whole: &Whole, reading: &Reading, room: &mut Room) -> Result<Inside, Why> {
         let body = whole.contiguous().map_err(|_| Why::NoRoom)?;
         let largest = self.scanner.largest();
-        if whole.length <= ASIDE {
-            return Ok(views::open(body, reading, largest)?);
+        let ordinary = whole.length.saturating_mul(ORDINARY).max(PAGE).min(largest);
+        let bounds = if reading.gzip {
+            [ordinary, largest]
+        } else {
+            [whole.length, largest]
+        };
+        for bound in bounds {
+            room.hold(bound * 2).await.map_err(|_| Why::NoRoom)?;
+            match opened(body.clone(), reading, bound).await? {
+                Err(Opaque::TooLarge) if bound < largest => {}
+                inside => return Ok(inside?),
+            }
         }
-        let reading = reading.clone();
-        let opened = tokio::task::spawn_blocking(move || views::open(body, &reading, largest));
-        match opened.await {
-            Ok(inside) => Ok(inside?),
-            Err(_) => Err(Why::NoRoom),
-        }
+        Err(Why::Unscannable(Cause::UnpackedSize))
     }
 
     /// Judges one body inside another.
@@ -293,6 +302,17 @@ impl Inspector {
             }
         }
     }
+}
+
+/// Opens a body, on another thread if that may take long.
+async fn opened(body: Bytes, reading: &Reading, bound: u64) -> Result<Result<Inside, Opaque>, Why> {
+    if bound <= ASIDE {
+        return Ok(views::open(body, reading, bound));
+    }
+    let reading = reading.clone();
+    tokio::task::spawn_blocking(move || views::open(body, &reading, bound))
+        .await
+        .map_err(|_| Why::NoRoom)
 }
 
 fn stopped(outcome: Outcome, direction: Direction) -> Stopped {

@@ -136,3 +136,22 @@ async fn when_all_memory_for_bodies_is_taken_others_are_told_to_come_again() {
         assert_eq!(answer.text(), "taken");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_packed_counts_as_much_as_comes_out_of_it() {
+    let site = impatient(|limits| {
+        limits.held_bytes = 60 << 20;
+        limits.room_wait = Duration::from_millis(100);
+    })
+    .await;
+    let gzipped = [("content-encoding", "gzip")];
+    // Forty kilobytes that become forty megabytes, for which there is no room twice.
+    let large = crate::files::gzip(&vec![0; 40 << 20]);
+    let answer = site.post(BOTH[1], &gzipped, large).await;
+    assert_eq!(
+        (answer.status.as_u16(), problem(&answer)),
+        (503, "busy".to_owned())
+    );
+    let page = crate::files::gzip("記録です。".repeat(5000).as_bytes());
+    assert_eq!(site.post(BOTH[1], &gzipped, page).await.text(), "taken");
+}
