@@ -34,7 +34,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) feed: watch::Receiver<FeedState>,
     /// The register of devices, where there is one, and what devices are called.
     pub(crate) devices: Option<(Arc<dyn DevicesDesk>, Names)>,
-    /// Holds what PCs report against the register of media.
+    /// Holds what PCs report against the city's lists and the register of media.
     pub(crate) kept_devices: &'a Arc<KeptDevices>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
     let board = Arc::clone(parts.posture);
     let tell = move |observed| board.observe(Subject::Facility, observed);
     tasks.spawn(Arc::clone(&registers).keep(REGISTERS, tell));
-    tasks.spawn(Arc::clone(parts.kept_devices).follow_media(Arc::clone(&registers)));
+    tasks.spawn(Arc::clone(parts.kept_devices).follow_standards(Arc::clone(&registers)));
     let (devices, names) = match parts.devices {
         Some((desk, names)) => (Some(desk), names),
         None => (None, Arc::new(|_| None) as Names),

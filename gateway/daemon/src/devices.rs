@@ -7,8 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway_devices::{ApiRequest, Config, Devices, Effects, Error, Presence, Standards};
-use gateway_policy::{DeviceId, DeviceStanding, Subject};
+use gateway_devices::{
+    ApiRequest, Config, Devices, Effects, Error, Platform, Presence, Standards, Version,
+};
+use gateway_policy::{DeviceId, DeviceLists, DeviceStanding, OperatingSystem, Subject};
 use gateway_proxy::{DeviceTrust, LocalRequest, LocalResponse};
 use gateway_tpm::KeyVault;
 use http::{HeaderMap, Response, StatusCode, header};
@@ -192,11 +194,13 @@ impl KeptDevices {
         }
     }
 
-    /// Holds what PCs report of plugged-in media against the facility's register of media. Never ends.
+    /// Holds what PCs report against the city's lists and the facility's register of media. Never ends.
     ///
     /// The register has no field for a serial number: what is written on the medium is its label, and a label that holds the
     /// serial number as a word makes it known.
-    pub(crate) async fn follow_media(self: Arc<Self>, registers: Arc<KeptRegisters>) {
+    pub(crate) async fn follow_standards(self: Arc<Self>, registers: Arc<KeptRegisters>) {
+        let mut policies = self.posture.policies();
+        let mut media = BTreeSet::new();
         loop {
             let labels = registers.with(|registers| {
                 let state = registers.state();
@@ -205,17 +209,20 @@ impl KeptDevices {
                     .map(|medium| medium.what.label.clone())
                     .collect::<Vec<_>>())
             });
+            // A register that cannot be read keeps no policy of the city waiting.
             if let Ok(labels) = labels.await {
-                let standards = Standards {
-                    media: serial_numbers(&labels),
-                    ..Standards::default()
-                };
-                // A failure is told where the register of devices is looked after.
-                let _ = self
-                    .with(move |devices| devices.set_standards(standards, posture::now()))
-                    .await;
+                media = serial_numbers(&labels);
             }
-            tokio::time::sleep(TICK).await;
+            let standards = standards(&policies.borrow_and_update().devices, media.clone());
+            // A failure is told where the register of devices is looked after.
+            let _ = self
+                .with(move |devices| devices.set_standards(standards, posture::now()))
+                .await;
+            // Another policy at once; the register of media now and then.
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                _ = policies.changed() => {}
+            }
         }
     }
 
@@ -253,6 +260,35 @@ pub(crate) enum Unusable {
     /// It refused, or the disk or the TPM did.
     #[error(transparent)]
     Devices(#[from] Error),
+}
+
+/// The city's lists as devices are held against them. A platform of which the city names a release is the city's altogether;
+/// for the others the built-in releases hold.
+fn standards(lists: &DeviceLists, media: BTreeSet<String>) -> Standards {
+    let built_in = Standards::default();
+    let named: Vec<(Platform, Version)> = lists
+        .systems
+        .iter()
+        .filter_map(|system| {
+            let platform = match system.platform {
+                OperatingSystem::Windows => Platform::Windows,
+                OperatingSystem::Macos => Platform::Macos,
+                OperatingSystem::Debian => Platform::Debian,
+                OperatingSystem::Ubuntu => Platform::Ubuntu,
+            };
+            Some((platform, Version::from_numbers(&system.least)?))
+        })
+        .collect();
+    let is_named = |platform: Platform| named.iter().any(|(known, _)| *known == platform);
+    let kept = built_in.least.into_iter();
+    let kept: Vec<_> = kept.filter(|(platform, _)| !is_named(*platform)).collect();
+    Standards {
+        least: kept.into_iter().chain(named).collect(),
+        banned: lists.banned.clone(),
+        approved: lists.approved.clone(),
+        media,
+        ..Standards::default()
+    }
 }
 
 /// The words of labels that can be serial numbers, spelt as reports spell them.
@@ -299,7 +335,42 @@ fn text<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> Option<&'a str
 
 #[cfg(test)]
 mod tests {
+    use gateway_policy::LeastSystem;
+
     use super::*;
+
+    #[test]
+    fn a_platform_that_the_city_names_is_the_citys_and_the_others_stay() {
+        let built_in = Standards::default();
+        assert_eq!(
+            standards(&DeviceLists::default(), BTreeSet::new()),
+            built_in
+        );
+        let lists = DeviceLists {
+            systems: vec![LeastSystem {
+                platform: OperatingSystem::Windows,
+                least: vec![10, 0, 26100, 4349],
+            }],
+            banned: vec!["µTorrent*".into()],
+            approved: Some(vec!["LibreOffice*".into()]),
+        };
+        let merged = standards(&lists, BTreeSet::from(["4C53".into()]));
+        let of = |standards: &Standards, platform| {
+            let least = standards.least.iter();
+            let of_it = least.filter(|(known, _)| *known == platform);
+            of_it
+                .map(|(_, version)| version.to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of(&merged, Platform::Windows), ["10.0.26100.4349"]);
+        for platform in [Platform::Macos, Platform::Debian, Platform::Ubuntu] {
+            assert_eq!(of(&merged, platform), of(&built_in, platform));
+        }
+        assert_eq!(merged.banned, lists.banned);
+        assert_eq!(merged.approved, lists.approved);
+        assert_eq!(merged.media.len(), 1);
+        assert_eq!(merged.lock_seconds, built_in.lock_seconds);
+    }
 
     #[test]
     fn a_label_with_the_serial_number_in_it_makes_a_medium_known() {

@@ -15,7 +15,7 @@ use gateway_policy::{
     Gate, Grade, Ledger, Machine, Observation, Observed, Policy, Rule, Snapshot, Source, Standing,
     Subject, Timestamp, Transition, Waiver, WaiverError,
 };
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::ledger_file::LedgerFile;
 
@@ -40,6 +40,7 @@ pub(crate) struct Posture {
     board: Mutex<Board>,
     published: Arc<ArcSwap<Snapshot>>,
     transitions: broadcast::Sender<Transition>,
+    policies: watch::Sender<Arc<Policy>>,
     /// Where those who act on the board write down what they did.
     audit: OnceLock<AuditSink>,
 }
@@ -135,6 +136,7 @@ impl Posture {
         let certificate = Evidence::Unknown { since: now };
         let standing = Evidence::Unknown { since: now };
         let snapshot = ledger.snapshot(now, certificate, standing);
+        let policy = Arc::clone(snapshot.policy());
         Self {
             board: Mutex::new(Board {
                 ledger,
@@ -146,6 +148,7 @@ impl Posture {
             }),
             published: Arc::new(ArcSwap::from_pointee(snapshot)),
             transitions: broadcast::channel(BACKLOG).0,
+            policies: watch::channel(policy).0,
             audit: OnceLock::new(),
         }
     }
@@ -193,6 +196,12 @@ impl Posture {
     #[must_use]
     pub(crate) fn transitions(&self) -> broadcast::Receiver<Transition> {
         self.transitions.subscribe()
+    }
+
+    /// The policy in force: the city's, and from its end on the built-in one.
+    #[must_use]
+    pub(crate) fn policies(&self) -> watch::Receiver<Arc<Policy>> {
+        self.policies.subscribe()
     }
 
     /// Publishes the facts as they are, stamped with this moment; evidence that has grown old is noticed here.
@@ -367,6 +376,11 @@ impl Posture {
             .ledger
             .snapshot(now, board.certificate, board.standing);
         board.tell_verdict(&snapshot, now);
+        self.policies.send_if_modified(|known| {
+            let other = !Arc::ptr_eq(known, snapshot.policy());
+            *known = Arc::clone(snapshot.policy());
+            other
+        });
         self.published.store(Arc::new(snapshot));
         board.keep(now, !changed.is_empty());
         for transition in changed {
@@ -449,6 +463,24 @@ mod tests {
         let refused = posture.break_glass(BreakGlass::renew);
         assert_eq!(refused, Err(BreakGlassError::NotOpen));
         assert_eq!(posture.emergencies(), before);
+    }
+
+    #[test]
+    fn whoever_follows_the_policy_hears_of_each_and_of_its_end() {
+        let posture = Posture::new();
+        let mut policies = posture.policies();
+        posture.renew();
+        assert!(!policies.has_changed().unwrap(), "nothing is new");
+        let mut policy = Policy::built_in();
+        policy.version = 7;
+        posture.set_policy(policy.clone());
+        assert_eq!(policies.borrow_and_update().version, 7);
+        policy.version = 8;
+        policy.expires = Some(now());
+        posture.set_policy(policy);
+        posture.renew();
+        assert!(policies.has_changed().unwrap());
+        assert_eq!(policies.borrow_and_update().version, 0);
     }
 
     #[test]

@@ -28,6 +28,14 @@ impl Version {
         (!parts.is_empty()).then_some(Self(parts))
     }
 
+    /// These numbers as a version: one to four.
+    #[must_use]
+    pub fn from_numbers(numbers: &[u32]) -> Option<Self> {
+        (1..=4)
+            .contains(&numbers.len())
+            .then(|| Self(numbers.to_vec()))
+    }
+
     /// The part of it that names a release which is supplied with corrections of its own.
     fn branch(&self, platform: Platform) -> &[u32] {
         let length = match platform {
@@ -207,27 +215,26 @@ fn is_supported(os: &Os, standards: &Standards) -> bool {
 }
 
 fn programs(installed: &[Program], standards: &Standards) -> Observation {
-    let listed = |list: &[String], program: &Program| {
-        list.iter().any(|pattern| matches(pattern, &program.name))
-    };
-    let fail = |grade| Observation::Fail { grade, since: None };
-    if installed
+    let fold = |name: &str| name.trim().to_lowercase();
+    let folded = |list: &[String]| list.iter().map(|name| fold(name)).collect::<Vec<_>>();
+    let names: Vec<String> = installed
         .iter()
-        .any(|program| listed(&standards.banned, program))
-    {
+        .map(|program| fold(&program.name))
+        .collect();
+    let listed = |list: &[String], name: &str| list.iter().any(|pattern| matches(pattern, name));
+    let fail = |grade| Observation::Fail { grade, since: None };
+    let banned = folded(&standards.banned);
+    if names.iter().any(|name| listed(&banned, name)) {
         return fail(Grade::Major);
     }
-    match &standards.approved {
-        Some(approved) if !installed.iter().all(|program| listed(approved, program)) => {
-            fail(Grade::Minor)
-        }
+    match standards.approved.as_deref().map(folded) {
+        Some(approved) if !names.iter().all(|name| listed(&approved, name)) => fail(Grade::Minor),
         _ => Observation::Pass,
     }
 }
 
-/// Without regard to case; `*` at the end stands for any ending.
+/// Both in lower case; `*` at the end stands for any ending.
 fn matches(pattern: &str, name: &str) -> bool {
-    let (pattern, name) = (pattern.trim().to_lowercase(), name.trim().to_lowercase());
     match pattern.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
         None => name == pattern,

@@ -53,8 +53,9 @@ pub use evidence::{Certificate, Evidence, Standing};
 pub use gate::{Device, Gate, Permit, Refusal, UnknownDevices, Verdict};
 pub use ledger::{DeviceStanding, Ledger, LedgerError, Machine, Transition};
 pub use policy::{
-    Downloads, POLICY_BYTES, Policy, PolicyContext, PolicyError, PolicyFault, StoreBounds,
-    TEXT_SECONDS, VersionFloor, Window,
+    DeviceLists, Downloads, LeastSystem, OperatingSystem, POLICY_BYTES, PROGRAM_BYTES, PROGRAMS,
+    Policy, PolicyContext, PolicyError, PolicyFault, SYSTEMS, StoreBounds, TEXT_SECONDS,
+    VersionFloor, Window,
 };
 pub use rule::{Effect, Finding, Rule};
 pub use snapshot::{BOX_CHECKS, DEVICE_CHECKS, DeviceEntry, FACILITY_CHECKS, Snapshot};

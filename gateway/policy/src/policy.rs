@@ -1,12 +1,14 @@
 //! The thresholds and permissions in force: the built-in ones, or those of the city's signed policy.
 //! Does not verify signatures; the signed channel has done so before [`Policy::parse`] sees the bytes.
 
+mod devices;
 mod document;
 
 use std::collections::BTreeMap;
 
 use crate::{Check, Thresholds, Timestamp, Waiver, built_in};
 
+pub use devices::{DeviceLists, LeastSystem, OperatingSystem, PROGRAM_BYTES, PROGRAMS, SYSTEMS};
 pub use document::{POLICY_BYTES, PolicyContext, PolicyError, PolicyFault, VersionFloor};
 
 /// What is in force. One for all subjects of a box.
@@ -25,6 +27,8 @@ pub struct Policy {
     pub downloads: Downloads,
     /// When updates may be installed, in the facility's time; empty: the built-in window.
     pub windows: Vec<Window>,
+    /// What devices are held against (第26条).
+    pub devices: DeviceLists,
     /// The terms of use in force, as the city numbers them.
     pub terms_version: Option<String>,
     /// Texts that the city words itself, by their id.
@@ -90,6 +94,7 @@ impl Policy {
                 ..Downloads::default()
             },
             windows: Vec::new(),
+            devices: DeviceLists::default(),
             terms_version: None,
             texts: BTreeMap::new(),
             phone: None,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
+use super::devices::{self, DevicesText};
 use super::{Downloads, Policy, StoreBounds, TEXT_SECONDS, Window};
 use crate::{Authority, Check, Effect, Part, Timestamp, Wait, Waiver, WaiverError, bounds, hex};
 
@@ -135,6 +136,15 @@ pub enum PolicyFault {
     /// Not a weekly window.
     #[error("windows[{0}] is no window")]
     Window(usize),
+    /// Not the version of a release of that platform.
+    #[error("devices.systems[{0}] is no version of a release")]
+    System(usize),
+    /// The same release is named twice.
+    #[error("devices.systems[{0}] names a release again")]
+    SystemTwice(usize),
+    /// Not the name of a program.
+    #[error("{0}[{1}] is no name of a program")]
+    Program(&'static str, usize),
 }
 
 #[derive(Deserialize)]
@@ -155,6 +165,8 @@ struct Document {
     downloads: Files,
     #[serde(default)]
     windows: Vec<WindowText>,
+    #[serde(default)]
+    devices: DevicesText,
     #[serde(default)]
     terms_version: Option<String>,
     #[serde(default)]
@@ -220,7 +232,8 @@ impl Policy {
         if bytes.len() > POLICY_BYTES {
             return Err(PolicyError::TooLarge);
         }
-        let document: Document = serde_json::from_slice(bytes).map_err(PolicyError::Malformed)?;
+        let mut document: Document =
+            serde_json::from_slice(bytes).map_err(PolicyError::Malformed)?;
         let mut reading = Reading {
             policy: Self::built_in(),
             faults: Vec::new(),
@@ -231,6 +244,8 @@ impl Policy {
         reading.store(&document.store);
         reading.downloads(&document.downloads);
         reading.windows(&document.windows);
+        let lists = std::mem::take(&mut document.devices);
+        reading.policy.devices = devices::read(lists, &mut reading.faults);
         reading.texts(document);
         if reading.faults.is_empty() {
             Ok(reading.policy)

@@ -1,8 +1,9 @@
 //! The city's signed policy: what it may say, and what it may never do.
 
 use gateway_policy::{
-    Check, Effect, Part, Policy, PolicyContext, PolicyError, PolicyFault, TEXT_SECONDS, Timestamp,
-    VersionFloor, Wait, bounds,
+    Check, Effect, LeastSystem, OperatingSystem, PROGRAM_BYTES, PROGRAMS, Part, Policy,
+    PolicyContext, PolicyError, PolicyFault, SYSTEMS, TEXT_SECONDS, Timestamp, VersionFloor, Wait,
+    bounds,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -170,6 +171,130 @@ fn what_is_not_a_policy_is_refused_without_a_word_of_it_in_force() {
         Policy::parse(&large, &context()),
         Err(PolicyError::TooLarge)
     ));
+}
+
+#[test]
+fn the_citys_lists_for_devices_are_taken_over() {
+    let policy = read(&with(
+        "devices",
+        json!({
+            "systems": [
+                { "platform": "windows", "least": "10.0.26100.4349" },
+                { "platform": "windows", "least": "10.0.26200.1" },
+                { "platform": "ubuntu", "least": "24.04.2" },
+                { "platform": "macos", "least": "15" },
+            ],
+            "banned": ["µTorrent*", "C"],
+            "approved": ["LibreOffice*", "一太郎 2026"],
+        }),
+    ))
+    .unwrap();
+    let least = |platform, least: &[u32]| LeastSystem {
+        platform,
+        least: least.to_vec(),
+    };
+    assert_eq!(
+        policy.devices.systems,
+        [
+            least(OperatingSystem::Windows, &[10, 0, 26100, 4349]),
+            least(OperatingSystem::Windows, &[10, 0, 26200, 1]),
+            least(OperatingSystem::Ubuntu, &[24, 4, 2]),
+            least(OperatingSystem::Macos, &[15]),
+        ]
+    );
+    assert_eq!(policy.devices.banned, ["µTorrent*", "C"]);
+    assert_eq!(policy.devices.approved.as_ref().unwrap().len(), 2);
+    // An empty list of checked programs is a list; none is none.
+    let empty = read(&with("devices", json!({ "approved": [] }))).unwrap();
+    assert_eq!(empty.devices.approved, Some(Vec::new()));
+    let none = read(&with("devices", json!({}))).unwrap();
+    assert_eq!(none.devices, Policy::built_in().devices);
+}
+
+#[test]
+fn a_release_that_cannot_be_or_is_named_twice_is_refused() {
+    let system = |platform: &str, least: &str| json!({ "platform": platform, "least": least });
+    for (platform, least) in [
+        ("windows", "10.0"),
+        ("windows", "10.0.26100.1.1"),
+        ("windows", "10.0.26100."),
+        ("windows", "10.0.26100.x"),
+        ("windows", "10.0.26100.+1"),
+        ("windows", "10.0.26100.4294967296"),
+        ("windows", ""),
+        ("ubuntu", "24"),
+        ("macos", " 15"),
+        ("debian", "-1"),
+    ] {
+        let document = with("devices", json!({ "systems": [system(platform, least)] }));
+        assert_eq!(faults(&document), [PolicyFault::System(0)], "{least:?}");
+    }
+    let twice = json!([
+        system("windows", "10.0.26100.4349"),
+        system("windows", "10.0.26100.5000"),
+        system("ubuntu", "24.04"),
+        system("ubuntu", "24.4.2"),
+    ]);
+    assert_eq!(
+        faults(&with("devices", json!({ "systems": twice }))),
+        [PolicyFault::SystemTwice(1), PolicyFault::SystemTwice(3)]
+    );
+    let many: Vec<Value> = (0..=SYSTEMS)
+        .map(|release| system("debian", &release.to_string()))
+        .collect();
+    assert_eq!(
+        faults(&with("devices", json!({ "systems": many }))),
+        [PolicyFault::TooLong("devices.systems")]
+    );
+    for malformed in [
+        json!({ "systems": [system("beos", "5")] }),
+        json!({ "systems": [{ "platform": "macos", "least": "15", "revision": 1 }] }),
+        json!({ "systems": [{ "platform": "macos", "least": 15 }] }),
+        json!({ "forbidden": [] }),
+        json!({ "banned": "x" }),
+        json!(null),
+    ] {
+        assert!(
+            matches!(
+                read(&with("devices", malformed.clone())),
+                Err(PolicyError::Malformed(_))
+            ),
+            "{malformed}"
+        );
+    }
+}
+
+#[test]
+fn names_of_programs_are_bounded_and_none_of_them_means_everything() {
+    let longest = "x".repeat(PROGRAM_BYTES);
+    assert!(read(&with("devices", json!({ "banned": [longest] }))).is_ok());
+    let long = "x".repeat(PROGRAM_BYTES + 1);
+    for name in [
+        "", "*", "**", "ab*", "a*b", "abc**", " abc", "abc ", "a\nb", &long,
+    ] {
+        assert_eq!(
+            faults(&with(
+                "devices",
+                json!({ "banned": ["good", name], "approved": [name] })
+            )),
+            [
+                PolicyFault::Program("devices.banned", 1),
+                PolicyFault::Program("devices.approved", 0),
+            ],
+            "{name:?}"
+        );
+    }
+    let many = vec!["x"; PROGRAMS + 1];
+    assert_eq!(
+        faults(&with(
+            "devices",
+            json!({ "banned": many, "approved": many })
+        )),
+        [
+            PolicyFault::TooLong("devices.banned"),
+            PolicyFault::TooLong("devices.approved"),
+        ]
+    );
 }
 
 fn any_setting() -> impl Strategy<Value = Value> {
