@@ -16,6 +16,9 @@ use crate::{SealedBody, Unavailable};
 /// Measured: larger chunks gain nothing.
 const CHUNK: usize = 64 * 1024;
 
+/// The command, and the byte that comes with the descriptor (clamd(8)).
+const FILDES: &[u8] = b"zFILDES\0\0";
+
 /// An open connection that has not been given a command.
 pub(crate) struct Connection(UnixStream);
 
@@ -40,23 +43,20 @@ impl Connection {
     }
 
     /// `FILDES`: hands over the descriptor itself, so that clamd neither copies the body nor writes it to a file.
-    pub(crate) async fn pass_descriptor(
-        mut self,
-        body: &SealedBody,
-    ) -> Result<Vec<u8>, Unavailable> {
-        self.0.write_all(b"zFILDES\0").await.map_err(send)?;
+    pub(crate) async fn pass_descriptor(mut self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
         self.send_descriptor(body.as_fd()).await.map_err(send)?;
         self.answer().await
     }
 
+    /// Command and descriptor in one message: sent apart they would wake clamd twice.
     async fn send_descriptor(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
         loop {
             self.0.writable().await?;
             let sent = self.0.try_io(Interest::WRITABLE, || {
-                // One byte must travel with the descriptor (unix(7)); clamd ignores its value.
+                // The byte after the command is the one that clamd expects to travel with the descriptor; it ignores its value.
                 sendmsg::<()>(
                     self.0.as_raw_fd(),
-                    &[IoSlice::new(&[0])],
+                    &[IoSlice::new(FILDES)],
                     &[ControlMessage::ScmRights(&[descriptor.as_raw_fd()])],
                     MsgFlags::MSG_NOSIGNAL,
                     None,
@@ -64,7 +64,9 @@ impl Connection {
                 .map_err(io::Error::from)
             });
             match sent {
-                Ok(_) => return Ok(()),
+                // A stream socket takes so little whole or not at all.
+                Ok(sent) if sent == FILDES.len() => return Ok(()),
+                Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use crate::certificates::Certificates;
 use crate::late_vault::LateVault;
 use crate::posture::{Posture, RENEWAL};
