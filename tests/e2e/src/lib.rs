@@ -1,6 +1,7 @@
-//! What the end-to-end tests share: a person's hands and eyes in a real browser.
+//! What the end-to-end tests share: a person's hands and eyes in a real browser, and at a device.
 //!
 //! It does not know any page; the tests in `tests/` do.
 
 pub mod browsing;
+pub mod seats;
 pub mod visiting;
