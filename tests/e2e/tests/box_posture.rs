@@ -44,7 +44,7 @@ impl Machine {
         );
         machine.write(
             "proc/cmdline",
-            &format!("roothash={} quiet\n", "5a".repeat(32)),
+            format!("roothash={} quiet\n", "5a".repeat(32)),
         );
         machine.write(
             "proc/self/mountinfo",
@@ -134,8 +134,7 @@ impl Stage {
         let newest = || {
             let log = self.facility.gateway.log();
             log.lines()
-                .filter(|line| line.contains("a check has changed") && line.contains(check))
-                .next_back()
+                .rfind(|line| line.contains("a check has changed") && line.contains(check))
                 .filter(|line| words.iter().all(|word| line.contains(word)))
                 .map(str::to_owned)
         };
