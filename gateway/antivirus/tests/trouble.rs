@@ -123,12 +123,13 @@ async fn scan_during(scanner: &Scanner, work: impl Future<Output = ()>) -> Durat
                 let body = if virus { eicar() } else { noise(100_000) };
                 let begin = Instant::now();
                 match scanner.scan(&sealed(&body)).await {
-                    Outcome::Infected(_) if virus => {}
-                    Outcome::Clean if !virus => {}
+                    Outcome::Infected(_) if virus => scans += 1,
+                    Outcome::Clean if !virus => scans += 1,
+                    // On a busy machine a scan may find no turn in time. That is no answer, and never "clean".
+                    Outcome::Unavailable(_) => {}
                     other => panic!("virus: {virus}, {other:?}"),
                 }
                 longest = longest.max(begin.elapsed());
-                scans += 1;
             }
             longest
         })
