@@ -43,7 +43,10 @@ impl Connection {
     }
 
     /// `FILDES`: hands over the descriptor itself, so that clamd neither copies the body nor writes it to a file.
-    pub(crate) async fn pass_descriptor(mut self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
+    pub(crate) async fn pass_descriptor(
+        mut self,
+        body: &SealedBody,
+    ) -> Result<Vec<u8>, Unavailable> {
         self.send_descriptor(body.as_fd()).await.map_err(send)?;
         self.answer().await
     }
