@@ -55,6 +55,9 @@ struct Arguments {
 /// sysexits.h: the configuration is wrong. systemd does not restart on it (RestartPreventExitStatus).
 const EX_CONFIG: u8 = 78;
 
+/// How long work that blocks may go on after everything was closed.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     journal::start();
@@ -78,7 +81,12 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(startup::run(config)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(startup::run(config));
+            // A TPM that does not answer must not hold up the end: what blocks on it is left behind.
+            runtime.shutdown_timeout(LAST_WORDS);
+            outcome
+        }
         Err(error) => Err(startup::StartupError::System("threads", error)),
     };
     match outcome {

@@ -1,10 +1,10 @@
 //! Nothing passes unseen (第25条, 第27条): every body is collected, taken apart, scanned, and only then passed on.
 //!
 //! `upload` and `download` are the two steps of a request's life; this file is what both ask: is this body clean? A body
-//! that the present database has found clean before costs a hash. What is found is never shown, and only [`Held`] bodies,
+//! that the present database has found clean before costs a hash. What is found is never shown, and only `Held` bodies,
 //! which are made here, go on.
 //!
-//! It does not judge event streams and WebSocket messages on their way; they come to [`Inspection::scan_message`] one by one.
+//! It does not judge event streams and WebSocket messages on their way; they come to `Inspector::message` one by one.
 
 mod cache;
 mod download;
