@@ -111,12 +111,16 @@ async fn a_slow_clamd_is_waited_for_and_one_over_its_own_time_has_not_looked_at_
     );
 }
 
+/// After this long without a turn clamd is broken, not busy.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Scans while `work` goes on; every answer that is one must be right. The longest any of them took.
 async fn scan_during(scanner: &Scanner, work: impl Future<Output = ()>) -> Duration {
     let stop = enough::Flag::default();
     let scanning = |virus: bool| {
         let (scanner, stop) = (scanner.clone(), stop.clone());
         tokio::spawn(async move {
+            let begun = Instant::now();
             let mut longest = Duration::ZERO;
             let mut scans = 0;
             while !stop.is_set() || scans == 0 {
@@ -126,7 +130,9 @@ async fn scan_during(scanner: &Scanner, work: impl Future<Output = ()>) -> Durat
                     Outcome::Infected(_) if virus => scans += 1,
                     Outcome::Clean if !virus => scans += 1,
                     // On a busy machine a scan may find no turn in time. That is no answer, and never "clean".
-                    Outcome::Unavailable(_) => {}
+                    Outcome::Unavailable(why) => {
+                        assert!(begun.elapsed() < PATIENCE, "no answer in time: {why:?}");
+                    }
                     other => panic!("virus: {virus}, {other:?}"),
                 }
                 longest = longest.max(begin.elapsed());
