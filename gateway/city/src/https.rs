@@ -4,9 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,13 +17,12 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::CityError;
 pub use crate::answer::{date, expect_success, is_temporary, next_piece, read_limited};
+pub use crate::observed::ObservedStream;
 
 /// Where something of the city is to be found.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -208,78 +205,6 @@ async fn within<T>(
                 limit,
             })
         })
-}
-
-/// A TLS stream that remembers the fatal alert that ended it.
-///
-/// In TLS 1.3 the server judges the client's certificate after the client believes the handshake finished, so
-/// `certificate_revoked` arrives on a later read, where HTTP libraries flatten it into "connection error".
-#[derive(Debug)]
-pub struct ObservedStream {
-    inner: TlsStream<TcpStream>,
-    alert: Arc<OnceLock<AlertDescription>>,
-}
-
-impl ObservedStream {
-    fn new(inner: TlsStream<TcpStream>) -> Self {
-        Self {
-            inner,
-            alert: Arc::default(),
-        }
-    }
-
-    /// A cell that will hold the alert, for keeping after the stream was given away.
-    pub fn alert(&self) -> Arc<OnceLock<AlertDescription>> {
-        Arc::clone(&self.alert)
-    }
-
-    /// The TLS stream itself.
-    pub const fn get_ref(&self) -> &TlsStream<TcpStream> {
-        &self.inner
-    }
-
-    fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
-        if let Err(error) = &result
-            && let Some(rustls::Error::AlertReceived(alert)) =
-                error.get_ref().and_then(|e| e.downcast_ref())
-        {
-            // Only the first alert counts; later reads repeat it.
-            let _ = self.alert.set(*alert);
-        }
-        result
-    }
-}
-
-impl AsyncRead for ObservedStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
-        Poll::Ready(self.note(result))
-    }
-}
-
-impl AsyncWrite for ObservedStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = ready!(Pin::new(&mut self.inner).poll_write(cx, buf));
-        Poll::Ready(self.note(result))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.inner).poll_flush(cx));
-        Poll::Ready(self.note(result))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.inner).poll_shutdown(cx));
-        Poll::Ready(self.note(result))
-    }
 }
 
 enum Sender {

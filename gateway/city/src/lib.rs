@@ -15,6 +15,7 @@ pub mod backoff;
 mod error;
 pub mod feed;
 pub mod https;
+mod observed;
 mod personal;
 pub mod sse;
 pub mod tls;

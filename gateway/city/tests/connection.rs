@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_city::https::HttpsConnection;
+use gateway_city::https::{HttpsConnection, dial};
 use gateway_city::{CityError, Endpoint, Revocation, Timeouts, tls};
 use http::Request;
 use http_body_util::Full;
@@ -258,6 +258,52 @@ async fn a_revocation_alert_is_seen_over_both_http_versions_although_it_comes_af
         };
         assert_eq!(alert, rustls::AlertDescription::CertificateRevoked);
     }
+}
+
+/// The server closes with our bytes unread, which resets the connection: writing notices first, reading never happens.
+#[tokio::test]
+async fn a_revocation_alert_is_seen_although_a_write_fails_before_anything_is_read() {
+    let city = authority();
+    let verdict = Some(CertificateError::Revoked);
+    let address = serve(
+        city.leaf(HOST, (-1, 30)),
+        verdict,
+        b"http/1.1",
+        TLS13,
+        HELLO,
+    )
+    .await;
+    let endpoint = Endpoint {
+        host: HOST.into(),
+        port: address.port(),
+        connect: Some(address),
+    };
+    let mut dialled = dial(&endpoint, city.client(true), &timeouts())
+        .await
+        .expect("the client believes the handshake done");
+    let alert = dialled.stream.alert();
+    let failed = async {
+        loop {
+            if let Err(error) = dialled.stream.write_all(b"GET / HTTP/1.1\r\n").await {
+                return error;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(60), failed)
+        .await
+        .expect("a closed connection fails a write");
+    assert!(
+        matches!(
+            error.kind(),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+        ),
+        "{error:?}"
+    );
+    assert_eq!(
+        alert.get(),
+        Some(&rustls::AlertDescription::CertificateRevoked)
+    );
 }
 
 #[tokio::test]
