@@ -441,10 +441,14 @@ async fn more_requests_than_may_wait_are_told_so_at_once() {
     let origin = Origin::start(&setup.authority, Speaks::Http1).await;
     let stand = setup.start(origin.address);
     assert_eq!(get(&stand, "/").await.status, 200);
-    let mut clients = tokio::task::JoinSet::new();
+    // All connections first: ten handshakes on a busy machine take longer than one slow answer.
+    let mut connected = Vec::new();
     for _ in 0..10 {
-        let mut client = Client::connect(&stand, Version::HTTP_2).await;
-        clients.spawn(async move { client.get("/slow?500").await });
+        connected.push(Client::connect(&stand, Version::HTTP_2).await);
+    }
+    let mut clients = tokio::task::JoinSet::new();
+    for mut client in connected {
+        clients.spawn(async move { client.get("/slow?1000").await });
     }
     let (mut served, mut busy) = (0, 0);
     while let Some(answer) = clients.join_next().await {
