@@ -448,7 +448,7 @@ async fn more_requests_than_may_wait_are_told_so_at_once() {
     }
     let mut clients = tokio::task::JoinSet::new();
     for mut client in connected {
-        clients.spawn(async move { client.get("/slow?1000").await });
+        clients.spawn(async move { client.get("/slow?500").await });
     }
     let (mut served, mut busy) = (0, 0);
     while let Some(answer) = clients.join_next().await {
