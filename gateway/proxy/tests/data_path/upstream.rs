@@ -440,11 +440,19 @@ async fn more_requests_than_may_wait_are_told_so_at_once() {
     setup.limits.upstream_waiting = 3;
     let origin = Origin::start(&setup.authority, Speaks::Http1).await;
     let stand = setup.start(origin.address);
-    assert_eq!(get(&stand, "/").await.status, 200);
-    // All connections first: ten handshakes on a busy machine take longer than one slow answer.
+    // All handshakes first, on both sides: on a busy machine they take longer than a slow answer, and who waits for a
+    // connection being dialled counts as waiting too.
     let mut connected = Vec::new();
     for _ in 0..10 {
         connected.push(Client::connect(&stand, Version::HTTP_2).await);
+    }
+    while origin.seen.connections() < 2 {
+        let (one, other) = connected.split_at_mut(1);
+        let both = tokio::join!(one[0].get("/slow?100"), other[0].get("/slow?100"));
+        assert_eq!(
+            (both.0.status, both.1.status),
+            (http::StatusCode::OK, http::StatusCode::OK)
+        );
     }
     let mut clients = tokio::task::JoinSet::new();
     for mut client in connected {
