@@ -137,12 +137,32 @@ impl Keyring {
 /// AES-256-GCM under one key. Sealed form: nonce (12 random bytes), ciphertext, tag (16 bytes).
 ///
 /// Random nonces are safe for 2^32 messages under a key (NIST SP 800-38D §8.3); a person has some thousand notes.
-pub(crate) struct Cipher(LessSafeKey);
+/// The cipher's key and those of [`Cipher::derive`] come from the given one by HKDF-Expand under different labels.
+pub(crate) struct Cipher {
+    sealing: LessSafeKey,
+    root: Zeroizing<[u8; KEY]>,
+}
 
 impl Cipher {
-    fn new(key: &[u8; KEY]) -> Result<Self, Error> {
-        let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| Error::Cryptography)?;
-        Ok(Self(LessSafeKey::new(key)))
+    pub(crate) fn new(key: &[u8; KEY]) -> Result<Self, Error> {
+        let sealing = expand(key, b"seal")?;
+        let sealing =
+            UnboundKey::new(&AES_256_GCM, sealing.as_slice()).map_err(|_| Error::Cryptography)?;
+        Ok(Self {
+            sealing: LessSafeKey::new(sealing),
+            root: Zeroizing::new(*key),
+        })
+    }
+
+    /// A cipher for one use of its own under the same key: whoever destroys the key destroys this too. Labels are
+    /// constants of this crate; a variable part is separated by a zero byte.
+    pub(crate) fn derive(&self, label: &[u8]) -> Result<Self, Error> {
+        Self::new(&*self.derive_key(label)?)
+    }
+
+    /// As [`Cipher::derive`], the bare key: for what has a construction of its own, such as a stream of chunks.
+    pub(crate) fn derive_key(&self, label: &[u8]) -> Result<Zeroizing<[u8; KEY]>, Error> {
+        expand(&self.root, &[b"derive\0", label].concat())
     }
 
     pub(crate) fn seal(&self, identity: &[u8], plain: &[u8]) -> Result<Vec<u8>, Error> {
@@ -152,7 +172,7 @@ impl Cipher {
         let mut sealed = Vec::with_capacity(NONCE_LEN + plain.len() + MAX_TAG_LEN);
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(plain);
-        let tag = self.0.seal_in_place_separate_tag(
+        let tag = self.sealing.seal_in_place_separate_tag(
             Nonce::assume_unique_for_key(nonce),
             Aad::from(identity),
             &mut sealed[NONCE_LEN..],
@@ -172,7 +192,7 @@ impl Cipher {
         let mut plain = Zeroizing::new(ciphertext.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let length = self
-            .0
+            .sealing
             .open_in_place(nonce, Aad::from(identity), plain.as_mut_slice())
             .map_err(|_| Error::Damaged)?
             .len();
@@ -191,7 +211,17 @@ pub(crate) fn identity(kind: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     identity
 }
 
-fn random() -> Result<Zeroizing<[u8; KEY]>, Error> {
+/// HKDF-Expand (RFC 5869 section 2.3); every key here is uniformly random, so nothing needs to be extracted first.
+fn expand(key: &[u8; KEY], label: &[u8]) -> Result<Zeroizing<[u8; KEY]>, Error> {
+    let mut derived = Zeroizing::new([0; KEY]);
+    hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, key)
+        .expand(&[label], hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(derived.as_mut_slice()))
+        .map_err(|_| Error::Cryptography)?;
+    Ok(derived)
+}
+
+pub(crate) fn random() -> Result<Zeroizing<[u8; KEY]>, Error> {
     let mut bytes = Zeroizing::new([0; KEY]);
     rand::fill(bytes.as_mut_slice()).map_err(|_| Error::Cryptography)?;
     Ok(bytes)
@@ -218,6 +248,21 @@ mod tests {
                 .is_err()
         );
         assert!(keys.general().open(b"note 1", &sealed).is_err());
+    }
+
+    #[test]
+    fn derived_ciphers_are_the_same_each_time_and_different_from_each_other() {
+        let keys = Keyring::new(&StoreKey::generate().unwrap()).unwrap();
+        let tag = keys.tag(Kind::Person, "p");
+        let (cipher, wrapped) = keys.new_person(&tag).unwrap();
+        let sealed = cipher.derive(b"search").unwrap().seal(b"x", b"text");
+        let sealed = sealed.unwrap();
+        let reopened = keys.person(&tag, &wrapped).unwrap();
+        let again = reopened.derive(b"search").unwrap();
+        assert_eq!(again.open(b"x", &sealed).unwrap().as_slice(), b"text");
+        assert!(reopened.open(b"x", &sealed).is_err());
+        let other = reopened.derive(b"files").unwrap();
+        assert!(other.open(b"x", &sealed).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! It neither begins nor commits, and destroys no key; see [`crate::database`].
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::database::Totals;
 use crate::file::{CAUGHT_UP, FACILITY, set_meta};
@@ -99,15 +99,9 @@ impl Writing<'_> {
         }
     }
 
-    fn cipher_of(&self, person: &Tag) -> Result<Option<Cipher>, Error> {
-        let wrapped: Option<Vec<u8>> = self
-            .transaction
-            .prepare_cached("SELECT key FROM persons WHERE tag = ?1")
-            .and_then(|mut query| query.query_row([person], |row| row.get(0)).optional())
-            .map_err(Error::database("find a person's key"))?;
-        wrapped
-            .map(|wrapped| self.keys.person(person, &wrapped))
-            .transpose()
+    /// The person's cipher; `None` when there is no such person.
+    pub(crate) fn cipher_of(&self, person: &Tag) -> Result<Option<Cipher>, Error> {
+        person_cipher(self.transaction, self.keys, person)
     }
 
     pub(crate) fn end_person(&mut self, person: &Tag) -> Result<(), Error> {
@@ -319,6 +313,21 @@ impl Writing<'_> {
             .map(|_| ())
             .map_err(Error::database(action))
     }
+}
+
+/// The person's cipher, inside a transaction or for a read; `None` when there is no such person, or none any more.
+pub(crate) fn person_cipher(
+    connection: &Connection,
+    keys: &Keyring,
+    person: &Tag,
+) -> Result<Option<Cipher>, Error> {
+    let wrapped: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT key FROM persons WHERE tag = ?1 AND key != x''")
+        .and_then(|mut query| query.query_row([person], |row| row.get(0)).optional())
+        .map_err(Error::database("find a person's key"))?;
+    wrapped
+        .map(|wrapped| keys.person(person, &wrapped))
+        .transpose()
 }
 
 /// What a note's body is bound to: also its person and time, which stand beside it unsealed.
