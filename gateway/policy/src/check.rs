@@ -282,7 +282,8 @@ pub enum Observation {
     Fail {
         /// How bad.
         grade: Grade,
-        /// Since when, if the source knows; otherwise since it was first seen.
+        /// Since when, if the source knows; otherwise since it was first seen. Later than the evidence where it became a
+        /// failure afterwards: a program that was banned after it was reported.
         since: Option<Timestamp>,
     },
     /// The thing dates from `since`; how old it may be is the policy's business (a database, a review, a declaration).

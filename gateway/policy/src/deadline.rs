@@ -111,6 +111,12 @@ impl Deadlines {
             .min_by_key(|(_, at)| *at)
     }
 
+    /// Whether something harder than `effect` ever sets in.
+    pub(crate) fn leads_beyond(&self, effect: Effect) -> bool {
+        let mut harder = RUNGS.into_iter().filter(|rung| *rung > effect);
+        harder.any(|rung| self.at(rung) < Timestamp::NEVER)
+    }
+
     /// When the first effect sets in.
     #[must_use]
     pub fn first(&self) -> Timestamp {

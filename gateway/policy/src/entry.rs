@@ -11,9 +11,10 @@ use crate::{Deadlines, Effect, Grade, Missing, Source, Timestamp};
 pub enum State {
     /// As it should be.
     Compliant,
-    /// Not as it should be; a harder effect sets in at the deadline.
+    /// Not as it should be; the same failure leads to a harder effect later.
     Grace,
-    /// Not as it should be, and as hard as it gets.
+    /// Not as it should be, and the hardest that this failure leads to is in force. Silence may lead further still; then
+    /// [`Entry::deadline`] tells of it.
     Failing,
     /// Nothing is known.
     Unknown(Missing),
@@ -65,6 +66,8 @@ pub(crate) enum What {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub(crate) deadlines: Deadlines,
+    /// What the failure and the date of the thing lead to by themselves, silence aside.
+    pub(crate) of_failure: Deadlines,
     pub(crate) newest: Option<Newest>,
     pub(crate) failing_since: Option<Timestamp>,
     pub(crate) unknown_since: Option<Timestamp>,
@@ -100,9 +103,11 @@ impl Entry {
         }
         let bad = self.failing_since.is_some() || self.overdue_from <= now;
         if bad {
-            return match self.deadlines.next(now) {
-                Some(_) => State::Grace,
-                None => State::Failing,
+            let in_force = self.deadlines.effect(now);
+            return if self.of_failure.leads_beyond(in_force) {
+                State::Grace
+            } else {
+                State::Failing
             };
         }
         match self.newest.map(|newest| newest.what) {

@@ -233,6 +233,16 @@ impl Ledger {
         } else {
             self.time.of(observed.at)
         };
+        // Since when something is wrong with a device was read from this clock; the date of a release was not.
+        if let (
+            SubjectKind::Device,
+            Observation::Fail {
+                since: Some(since), ..
+            },
+        ) = (observed.check.subject(), &mut observed.observation)
+        {
+            *since = self.time.of(*since);
+        }
         observed
     }
 

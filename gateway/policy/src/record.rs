@@ -98,6 +98,8 @@ impl Record {
                 self.newest = Some(newest(What::Dated(since)));
             }
             Observation::Fail { grade, since } => {
+                // Since when may be later than the evidence: a program that was there before it was banned.
+                let since = since.filter(|since| *since <= now);
                 self.fail(thresholds, observed, grade, since, replayed);
             }
             Observation::Unknown(missing) => {
@@ -118,13 +120,12 @@ impl Record {
         replayed: bool,
     ) {
         let Observed { check, at, .. } = *observed;
-        let known = since.filter(|since| *since <= at);
         let began = match (check, self.proof) {
             // A scanner that never gave a proof stays unknown: being seen to fail must not buy time.
             (Check::AvAlive, None) => return self.ignorance(thresholds, at),
             // Counted from the last proof, not from the first failure noticed: looking away must not buy time either.
             (Check::AvAlive, Some(proof)) => proof.min(at),
-            _ => known.unwrap_or(at),
+            _ => since.unwrap_or(at),
         };
         if proves_by_doing(check) {
             // Its silence goes on: failing is never better than saying nothing.
@@ -134,7 +135,7 @@ impl Record {
         }
         let begin = |slot: &mut Option<Failure>, grade| {
             let deadlines = thresholds.failure(grade).from(began);
-            Failure::begin_or_resume(slot, began, deadlines, at, known.is_some());
+            Failure::begin_or_resume(slot, began, deadlines, at, since.is_some());
         };
         // What is greatly wrong is at least a little wrong.
         begin(&mut self.minor, Grade::Minor);
@@ -259,12 +260,13 @@ impl Record {
                 .map(|failure| (failure.began, failure.deadlines))
         };
         let (minor, major) = (failing(&self.minor), failing(&self.major));
-        let mut deadlines = self.silence;
+        let mut of_failure = Deadlines::NEVER;
         for (_, others) in [self.dated, minor, major].into_iter().flatten() {
-            deadlines = deadlines.tightened(&others);
+            of_failure = of_failure.tightened(&others);
         }
         Entry {
-            deadlines,
+            deadlines: self.silence.tightened(&of_failure),
+            of_failure,
             newest: self.newest,
             failing_since: major.or(minor).map(|(began, _)| began),
             unknown_since: self.unknown_since,

@@ -1,5 +1,7 @@
 //! What devices report, and what time brings: from arrival to observation.
 
+use std::sync::Arc;
+
 use gateway_policy::{Check, DeviceId, Grade, Missing, Observation, Observed, Source, Timestamp};
 use zeroize::Zeroizing;
 
@@ -20,19 +22,33 @@ const NONCE_LIFE: i64 = 600;
 const RETELL: i64 = 1_800;
 
 impl Devices {
-    /// Takes over the city's lists and the facility's media, and judges everything that is stored by them.
+    /// Takes over the city's lists and the facility's media, and judges everything that is stored by them. What was in order
+    /// by the former lists fails since `now`, not since it was reported: nobody could know before.
     ///
     /// # Errors
     /// [`Error::Database`].
     pub fn set_standards(&self, standards: Standards, now: Timestamp) -> Result<(), Error> {
-        if **self.standards.load() == standards {
+        let former = self.standards.load_full();
+        if *former == standards {
             return Ok(());
         }
-        self.standards.store(standards.into());
+        self.standards.store(Arc::new(standards));
         let database = lock(&self.database);
         for device in database.devices()? {
             if let Some(stored) = database.stored(device.id)? {
-                self.judge_report(&database, device.id, &stored.report, stored.source, now)?;
+                let judged = |standards: &Standards| {
+                    judge_with_media(
+                        &database,
+                        device.id,
+                        &stored.report,
+                        stored.source,
+                        standards,
+                    )
+                };
+                let before = judged(&former)?;
+                for observed in judged(&self.standards.load())? {
+                    self.tell(device.id, dated_by_lists(observed, &before, now), now);
+                }
             }
         }
         Ok(())
@@ -186,9 +202,7 @@ impl Devices {
         now: Timestamp,
     ) -> Result<(), Error> {
         let standards = self.standards.load();
-        let unregistered = database.unregistered_media(device, &standards)?;
-        let since = unregistered.first().map(|(_, since)| *since);
-        for observed in judge(report, &standards, since, source) {
+        for observed in judge_with_media(database, device, report, source, &standards)? {
             self.tell(device, observed, now);
         }
         Ok(())
@@ -316,6 +330,35 @@ impl Devices {
             self.tell(device, observed, now);
         }
     }
+}
+
+fn judge_with_media(
+    database: &Database,
+    device: DeviceId,
+    report: &Report,
+    source: Source,
+    standards: &Standards,
+) -> Result<Vec<Observed>, Error> {
+    let unregistered = database.unregistered_media(device, standards)?;
+    let since = unregistered.first().map(|(_, since)| *since);
+    Ok(judge(report, standards, since, source))
+}
+
+/// What was reported has not changed, so that it is a failure since other lists hold. One that was a failure before is told
+/// as it was.
+fn dated_by_lists(mut observed: Observed, before: &[Observed], now: Timestamp) -> Observed {
+    let was_so = before
+        .iter()
+        .any(|old| old.check == observed.check && old.observation == observed.observation);
+    if let Observation::Fail {
+        since: since @ None,
+        ..
+    } = &mut observed.observation
+        && !was_so
+    {
+        *since = Some(now);
+    }
+    observed
 }
 
 fn after_hours(left_on: Option<&LeftOn>, now: Timestamp) -> Observed {

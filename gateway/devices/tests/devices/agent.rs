@@ -198,6 +198,8 @@ fn a_list_of_the_city_is_applied_to_what_was_reported_before() {
         json!([{"name": "LibreOffice", "version": "25"}, {"name": "Torrent", "version": "1"}]),
     );
     assert_eq!(agent.sees(Check::PcSw), Some(Observation::Pass));
+    // The PC is off for a week; then the lists come.
+    agent.office.now = agent.office.now.plus(7 * 24 * HOUR);
     let with = |banned: &[&str], approved: &[&str]| {
         let strings = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect();
         let standards = Standards {
@@ -212,9 +214,12 @@ fn a_list_of_the_city_is_applied_to_what_was_reported_before() {
             .unwrap();
         agent.sees(Check::PcSw)
     };
-    let fail = |grade| Some(Observation::Fail { grade, since: None });
-    assert_eq!(with(&[], &["libreoffice"]), fail(Grade::Minor));
-    assert_eq!(with(&["torrent"], &["*"]), fail(Grade::Major));
+    let fail = |grade, since| Some(Observation::Fail { grade, since });
+    let now = Some(agent.office.now);
+    assert_eq!(with(&[], &["libreoffice"]), fail(Grade::Minor, now));
+    assert_eq!(with(&["torrent"], &["*"]), fail(Grade::Major, now));
+    // Another ban changes nothing for what was banned before.
+    assert_eq!(with(&["torrent", "x"], &["*"]), fail(Grade::Major, None));
     assert_eq!(with(&[], &["*"]), Some(Observation::Pass));
 }
 

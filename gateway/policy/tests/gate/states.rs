@@ -38,6 +38,64 @@ fn a_pc_without_antivirus_is_warned_then_restricted_then_blocked() {
 }
 
 #[test]
+fn a_check_fails_at_its_own_hardest_effect_and_still_says_when_silence_would_do_more() {
+    let mut ledger = well(NOW);
+    tell(&mut ledger, Check::PcLock, MAJOR, NOW);
+    let restricted = NOW.plus(30 * DAY);
+    for day in 1..30 {
+        tell(&mut ledger, Check::PcLock, MAJOR, NOW.plus(day * DAY));
+    }
+    assert_eq!(
+        at(&ledger, Check::PcLock, restricted.plus(-1)).0,
+        State::Grace
+    );
+    tell(&mut ledger, Check::PcLock, MAJOR, restricted);
+    assert_eq!(
+        at(&ledger, Check::PcLock, restricted),
+        (State::Failing, Effect::Restrict)
+    );
+    let entry = ledger.entry(Subject::Device(PC), Check::PcLock).unwrap();
+    let silence = (Effect::Block, restricted.plus(15 * DAY));
+    assert_eq!(entry.next(restricted), Some(silence));
+    // It warns, and that is all that an unknown program does.
+    tell(&mut ledger, Check::PcSw, fail(Grade::Minor), restricted);
+    assert_eq!(
+        at(&ledger, Check::PcSw, restricted),
+        (State::Failing, Effect::Warn)
+    );
+}
+
+#[test]
+fn a_program_banned_after_it_was_reported_is_tolerated_from_the_ban_on_and_never_longer() {
+    let banned_at = |since| Observation::Fail {
+        grade: Grade::Major,
+        since: Some(since),
+    };
+    let mut ledger = well(NOW);
+    // Reported a week ago, banned now: nobody could have known.
+    let ban = NOW.plus(7 * DAY);
+    let reported = measured(Check::PcSw, banned_at(ban), NOW);
+    ledger.observe(Subject::Device(PC), reported, ban);
+    let after = |ledger: &Ledger, seconds| at(ledger, Check::PcSw, ban.plus(seconds)).1;
+    assert_eq!(after(&ledger, 0), Effect::Warn);
+    assert_eq!(after(&ledger, DAY - 1), Effect::Warn);
+    assert_eq!(after(&ledger, DAY), Effect::Restrict);
+    // Another list, twelve hours later, that bans it too; and a report that still shows it.
+    let again = ban.plus(12 * HOUR);
+    ledger.observe(
+        Subject::Device(PC),
+        measured(Check::PcSw, banned_at(again), NOW),
+        again,
+    );
+    tell(&mut ledger, Check::PcSw, MAJOR, again.plus(HOUR));
+    assert_eq!(after(&ledger, DAY), Effect::Restrict);
+    // What claims to have begun later than now began when it was seen.
+    let mut ledger = well(NOW);
+    tell(&mut ledger, Check::PcSw, banned_at(NOW.plus(DAY)), NOW);
+    assert_eq!(at(&ledger, Check::PcSw, NOW.plus(DAY)).1, Effect::Restrict);
+}
+
+#[test]
 fn a_failure_is_cleared_by_two_passes_ten_minutes_apart() {
     let mut ledger = well(NOW);
     tell(&mut ledger, Check::PcAv, MAJOR, NOW);
