@@ -33,6 +33,7 @@ mod gate;
 mod hex;
 mod ledger;
 mod ledger_time;
+pub mod offline;
 mod policy;
 mod record;
 pub mod report;

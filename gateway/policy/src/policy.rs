@@ -48,6 +48,10 @@ pub struct StoreBounds {
     pub offline_hours: Option<u32>,
     /// Whether attachments are stored.
     pub attachments: Option<bool>,
+    /// Whether sessions that the city opened go on while it is away.
+    pub offline_sessions: Option<bool>,
+    /// Whether staff may sign in with a PIN while the city is away.
+    pub offline_pin: Option<bool>,
 }
 
 /// Which files may pass although their kind is held back (第25条).

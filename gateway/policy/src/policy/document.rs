@@ -200,6 +200,8 @@ struct Store {
     bytes: Option<u64>,
     offline_hours: Option<u32>,
     attachments: Option<bool>,
+    offline_sessions: Option<bool>,
+    offline_pin: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -369,6 +371,8 @@ impl Reading {
             bytes: store.bytes,
             offline_hours: store.offline_hours,
             attachments: store.attachments,
+            offline_sessions: store.offline_sessions,
+            offline_pin: store.offline_pin,
         };
     }
 
