@@ -60,6 +60,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("reference-city", &["gateway-release", "gateway-tuf"]),
+    ("crash-points", &[]),
     ("test-harness", &[]),
     ("xtask", &["test-harness"]),
     ("gateway-e2e", &["test-harness"]),

@@ -143,6 +143,11 @@ impl Gatewayd {
         self.start_again()
     }
 
+    /// Has another program start it from now on; see [`Options::through`].
+    pub fn start_through(&mut self, through: Vec<String>) {
+        self.through = through;
+    }
+
     /// Starts it again after it has ended.
     ///
     /// # Errors

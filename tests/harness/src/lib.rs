@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod browser;
 pub mod city;
 pub mod clamd;
+pub mod crash;
 pub mod error;
 pub mod facility;
 pub mod gatewayd;

@@ -72,8 +72,9 @@ fn style(run: &mut Run) {
 }
 
 fn everything(run: &mut Run) {
-    // Tests start our binaries from the target directory, so these have to be there and current.
-    if !run.step("build", cargo(["build", "--workspace", "--bins"])) {
+    // Tests start our binaries, and load the library that counts crash points, from the target directory, so these have to be
+    // there and current.
+    if !run.step("build", cargo(["build", "--workspace", "--bins", "--lib"])) {
         return;
     }
     run.step(
