@@ -4,6 +4,7 @@
 
 use crate::ca::{Ca, CaError};
 use crate::failure::{Failure, HalfBody, Mode};
+use crate::files::Delivery;
 use crate::problem::{self, Problem};
 use crate::secrets::{self, LookupKey};
 use crate::stats::Stats;
@@ -22,7 +23,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 /// Host of the public portal and the staff pages.
 pub const RENRAKU: &str = "renraku.takahagi.localhost";
@@ -85,6 +86,10 @@ pub struct City {
     pub failure: watch::Sender<Failure>,
     /// Counters.
     pub stats: Stats,
+    /// How single attachments are handed out, by their ids.
+    pub deliveries: Mutex<HashMap<String, Delivery>>,
+    /// What every open page is told over its WebSocket because a test says so.
+    pub spoken: broadcast::Sender<String>,
     /// Where uploads rest until they are complete.
     pub incoming: PathBuf,
     /// Where the control port writes files that tests ask for.
@@ -123,6 +128,8 @@ impl City {
             tuf: Tuf::open(dir)?,
             failure: watch::Sender::new(Failure::default()),
             stats: Stats::default(),
+            deliveries: Mutex::default(),
+            spoken: broadcast::Sender::new(16),
             incoming,
             dir: dir.to_owned(),
             settings,
@@ -145,7 +152,8 @@ impl City {
             .headers()
             .get(header::FORWARDED)
             .and_then(|value| value.to_str().ok());
-        self.stats.request(request.version(), forwarded);
+        self.stats
+            .request(request.version(), request.method(), forwarded);
         let response = self.fail_or_answer(request).await;
         self.stats.answer(response.status().as_u16());
         response

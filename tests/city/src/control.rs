@@ -6,6 +6,7 @@ use crate::city::City;
 use crate::est::enrol::Credentials;
 use crate::est::pkcs12;
 use crate::failure::Failure;
+use crate::files::Delivery;
 use crate::problem::Problem;
 use crate::secrets::{self, SaltedHash, bare, hex, sha256};
 use crate::store::people::{self, Attachment, Note, Notice};
@@ -19,7 +20,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use zeroize::Zeroizing;
 
 type Answer = Result<Json<Value>, Problem>;
@@ -45,6 +46,8 @@ pub fn routes(city: Arc<City>) -> Router {
         .route("/control/notice", post(notice))
         .route("/control/notice-withdrawn", post(notice_withdrawn))
         .route("/control/hint", post(hint))
+        .route("/control/deliver", post(deliver))
+        .route("/control/say", post(say))
         .route("/control/forget-events", post(forget_events))
         .with_state(Arc::clone(&city))
         .merge(crate::tuf::control::routes(city))
@@ -354,6 +357,27 @@ async fn note(State(city): Town, Json(new): Json<NewNote>) -> Answer {
     let body = note.to_json();
     city.store.run(move |c| people::add_note(c, &note)).await?;
     Ok(Json(body))
+}
+
+async fn deliver(State(city): Town, Json(delivery): Json<Delivery>) -> Answer {
+    let mut deliveries = city
+        .deliveries
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    deliveries.insert(delivery.id.clone(), delivery);
+    done(true)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spoken {
+    text: String,
+}
+
+/// Tells every open page something. Answers how many there are.
+async fn say(State(city): Town, Json(spoken): Json<Spoken>) -> Answer {
+    let pages = city.spoken.send(spoken.text).unwrap_or(0);
+    Ok(Json(json!({ "pages": pages })))
 }
 
 async fn note_deleted(State(city): Town, Json(note): Json<Named>) -> Answer {

@@ -2,15 +2,17 @@
 //!
 //! Does not ask whether the client may have it; several ranges at once are answered with the whole.
 
-use crate::city::ascii;
+use crate::city::{City, ascii};
 use crate::problem::Problem;
 use crate::store::people::Attachment;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use serde::Deserialize;
 use std::io::SeekFrom;
 use std::path::Path;
+use std::sync::PoisonError;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 /// Bytes read at a time.
@@ -116,6 +118,38 @@ pub async fn send(
         out.insert(header::CONTENT_RANGE, ascii(&range));
     }
     Ok(response)
+}
+
+/// How one attachment is handed out when a test wants it otherwise than as a plain file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Delivery {
+    /// The attachment.
+    pub id: String,
+    /// The coding that its bytes are in already.
+    #[serde(default)]
+    pub content_encoding: Option<String>,
+    /// Without a length: in chunks over HTTP/1.1.
+    #[serde(default)]
+    pub without_length: bool,
+}
+
+/// Hands an attachment out as a test wants it.
+pub fn dress(city: &City, id: &str, response: &mut Response) {
+    let deliveries = city
+        .deliveries
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let Some(delivery) = deliveries.get(id) else {
+        return;
+    };
+    if let Some(coding) = &delivery.content_encoding {
+        let out = response.headers_mut();
+        out.insert(header::CONTENT_ENCODING, ascii(coding));
+    }
+    if delivery.without_length {
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+    }
 }
 
 async fn read_part(path: &Path, first: u64, length: u64) -> std::io::Result<Body> {

@@ -194,6 +194,7 @@ enum IncidentKind {
     Malware,
     LostDevice,
     Tampering,
+    BreakGlass,
     Misuse,
     Other,
 }

@@ -16,6 +16,8 @@ pub struct Stats {
     requests: AtomicU64,
     connections: AtomicU64,
     feeds: AtomicU64,
+    heard: AtomicU64,
+    heard_bytes: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -24,6 +26,8 @@ struct Seen {
     forwarded: Option<String>,
     /// Client certificate serials and the number of handshakes each was seen in.
     serials: BTreeMap<String, u64>,
+    /// Requests that a box relayed, by method.
+    relayed: BTreeMap<String, u64>,
     /// Requests by HTTP version.
     versions: BTreeMap<&'static str, u64>,
     /// Answers by status.
@@ -73,7 +77,7 @@ impl Stats {
     }
 
     /// A request.
-    pub fn request(&self, version: http::Version, forwarded: Option<&str>) {
+    pub fn request(&self, version: http::Version, method: &http::Method, forwarded: Option<&str>) {
         self.requests.fetch_add(1, Relaxed);
         let mut seen = self.seen();
         let name = if version == http::Version::HTTP_2 {
@@ -84,7 +88,19 @@ impl Stats {
         *seen.versions.entry(name).or_default() += 1;
         if let Some(value) = forwarded {
             seen.forwarded = Some(value.to_owned());
+            // The box names its client in what it relays, and in nothing else that it asks.
+            let known = [http::Method::GET, http::Method::POST];
+            let name = known.iter().find(|known| *known == method);
+            let name = name.map_or("other", http::Method::as_str);
+            *seen.relayed.entry(name.to_owned()).or_default() += 1;
         }
+    }
+
+    /// A message that a page sent over its WebSocket.
+    pub fn heard(&self, bytes: usize) {
+        self.heard.fetch_add(1, Relaxed);
+        self.heard_bytes
+            .fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Relaxed);
     }
 
     /// An answer.
@@ -106,6 +122,8 @@ impl Stats {
             "active_connections": self.connections.load(Relaxed),
             "active_feeds": self.feeds.load(Relaxed),
             "last_forwarded": seen.forwarded,
+            "relayed": seen.relayed,
+            "live": { "messages": self.heard.load(Relaxed), "bytes": self.heard_bytes.load(Relaxed) },
             "client_certificate_serials": seen.serials,
             "versions": seen.versions,
             "statuses": seen.statuses,

@@ -1,6 +1,6 @@
 //! The WebSocket of open pages: says that a note was written, not what it says.
 //!
-//! Nothing the page sends is read but its end.
+//! Nothing the page sends is read but its end; messages are counted.
 
 use super::session::{self, SignedIn};
 use crate::city::City;
@@ -51,6 +51,7 @@ pub async fn follow(
 async fn converse(city: Arc<City>, who: SignedIn, mut socket: WebSocket) {
     let mut new_events = city.store.event_signal();
     let mut access = city.store.access_signal();
+    let mut spoken = city.spoken.subscribe();
     let mut after = *new_events.borrow_and_update();
     let mut ping = tokio::time::interval(PING);
     loop {
@@ -71,10 +72,14 @@ async fn converse(city: Arc<City>, who: SignedIn, mut socket: WebSocket) {
                     return;
                 }
             }
+            Ok(words) = spoken.recv() => {
+                if socket.send(Message::Text(words.into())).await.is_err() { return }
+            }
             _ = ping.tick() => if socket.send(Message::Ping(Vec::new().into())).await.is_err() { return },
             message = socket.recv() => match message {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => {}
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(message)) => city.stats.heard(message.into_data().len()),
             },
         }
     }

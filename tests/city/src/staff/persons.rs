@@ -146,7 +146,9 @@ pub async fn attachment(
         .run(move |c| people::attachment_for_user(c, &who.user.id, &id))
         .await?;
     let file = found.ok_or_else(Problem::not_found)?;
-    files::send(&file, &city.store.attachment_path(&file.id), &headers).await
+    let mut response = files::send(&file, &city.store.attachment_path(&file.id), &headers).await?;
+    files::dress(&city, &file.id, &mut response);
+    Ok(response)
 }
 
 #[derive(Template)]
