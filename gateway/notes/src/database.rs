@@ -9,8 +9,9 @@ use rusqlite::Connection;
 
 use crate::file::{self, POSITION, connect, erase, make_directory, meta, set_meta};
 use crate::key::{Keyring, Kind, Tag};
+use crate::search_segments::Pending;
 use crate::writing::{Writing, ended};
-use crate::{Error, Event, Limits, Opened, StoreKey};
+use crate::{AttachmentPolicy, Error, Event, Limits, Opened, StoreKey};
 
 /// How much is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,8 +24,9 @@ pub(crate) struct Database {
     pub(crate) connection: Connection,
     pub(crate) keys: Keyring,
     pub(crate) totals: Totals,
-    limits: Limits,
-    directory: PathBuf,
+    pub(crate) limits: Limits,
+    pub(crate) attachments: AttachmentPolicy,
+    pub(crate) directory: PathBuf,
 }
 
 impl Database {
@@ -46,13 +48,15 @@ impl Database {
             }
             Err(error) => return Err(error),
         };
-        let database = Self {
+        let mut database = Self {
             connection,
             keys,
             totals,
             limits,
+            attachments: AttachmentPolicy::default(),
             directory: directory.to_owned(),
         };
+        database.sweep_attachments()?;
         Ok((database, opened))
     }
 
@@ -90,7 +94,10 @@ impl Database {
         let ended = self.destroy_keys_of_ended(events)?;
         let before = self.totals;
         match self.apply_in_one_transaction(events, now) {
-            Ok(erased) if erased || ended => checkpoint(&self.connection),
+            Ok(erased) if erased || ended => {
+                checkpoint(&self.connection)?;
+                self.let_files_go()
+            }
             Ok(_) => Ok(()),
             Err(error) => {
                 self.totals = before;
@@ -111,6 +118,7 @@ impl Database {
             limits: self.limits,
             now,
             erased: false,
+            search: Pending::default(),
         };
         // Rows whose key has just been destroyed go first: earlier events of the same batch may still speak of them.
         for person in events.iter().filter_map(|event| ended(&event.change)) {
@@ -120,6 +128,8 @@ impl Database {
             writing.change(&event.change)?;
         }
         writing.evict()?;
+        writing.settle_attachments()?;
+        writing.write_segments()?;
         let erased = writing.erased;
         if let Some(last) = events.last() {
             set_meta(&transaction, POSITION, last.id.as_bytes())?;
@@ -132,8 +142,12 @@ impl Database {
     pub(crate) fn tidy(&mut self, now: i64) -> Result<(), Error> {
         let before = self.totals;
         match self.apply_in_one_transaction(&[], now) {
-            Ok(true) => checkpoint(&self.connection),
-            Ok(false) => Ok(()),
+            Ok(true) => {
+                checkpoint(&self.connection)?;
+                self.let_files_go()?;
+                self.tidy_attachments(now)
+            }
+            Ok(false) => self.tidy_attachments(now),
             Err(error) => {
                 self.totals = before;
                 Err(error)
@@ -184,7 +198,7 @@ fn finish_purge(connection: &Connection) -> Result<(), Error> {
 }
 
 /// Brings everything into the main file and empties the write-ahead log, which would otherwise keep old pages.
-fn checkpoint(connection: &Connection) -> Result<(), Error> {
+pub(crate) fn checkpoint(connection: &Connection) -> Result<(), Error> {
     connection
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
         .map_err(Error::database("empty its log"))

@@ -42,9 +42,27 @@ pub enum Error {
     /// The store was found damaged and has been started afresh; the feed is to be followed from [`crate::Store::position`].
     #[error("the store was damaged and has been started afresh")]
     StartedAfresh,
+    /// An attachment's file, or the directory for it, refused.
+    #[error("the store could not {action} for an attachment")]
+    AttachmentFile {
+        /// What was tried.
+        action: &'static str,
+        /// Why it was refused.
+        #[source]
+        source: io::Error,
+    },
+    /// An attachment's file is damaged or gone; it is fetched again. The rest of the store is not touched.
+    #[error("an attachment's file cannot be authenticated")]
+    AttachmentLost,
+    /// More bytes came than the feed announced.
+    #[error("an attachment is longer than announced")]
+    AttachmentTooLong,
     /// The events do not follow the last one stored; the feed is to be followed from [`crate::Store::position`].
     #[error("the events do not follow what is stored")]
     OutOfStep,
+    /// The reading is on no record, so it is not answered; a handle that reads comes from [`crate::Store::witnessed`].
+    #[error("the reading could not be recorded")]
+    NotRecorded,
     /// The thread that owns the store has ended.
     #[error("the store has been closed")]
     Closed,
@@ -53,6 +71,22 @@ pub enum Error {
 impl Error {
     pub(crate) const fn database(action: &'static str) -> impl FnOnce(rusqlite::Error) -> Self {
         move |source| Self::Database { action, source }
+    }
+
+    /// Whether the disk has no room, which passes without anything being done to the store.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        match self {
+            Self::Database { source, .. } => source.sqlite_error().is_some_and(|error| {
+                error.code == rusqlite::ErrorCode::DiskFull
+                    || error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE
+            }),
+            Self::AttachmentFile { source, .. }
+            | Self::Directory { source, .. }
+            | Self::Erase { source, .. } => matches!(source.kind(), StorageFull | QuotaExceeded),
+            _ => false,
+        }
     }
 
     /// Whether the store itself is damaged, as opposed to the disk being full or the like.

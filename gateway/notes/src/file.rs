@@ -141,5 +141,5 @@ pub(crate) fn erase(directory: &Path) -> Result<(), Error> {
             _ => {}
         }
     }
-    Ok(())
+    crate::attachments::erase_all(directory)
 }

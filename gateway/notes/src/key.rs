@@ -57,6 +57,7 @@ pub(crate) enum Kind {
     Note,
     Staff,
     Notice,
+    Attachment,
 }
 
 impl Kind {
@@ -66,6 +67,7 @@ impl Kind {
             Self::Note => b"note",
             Self::Staff => b"staff",
             Self::Notice => b"notice",
+            Self::Attachment => b"attachment",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! fetched again. It does not speak to the city, does not know sessions, and writes no readable name, text or id to disk.
 #![forbid(unsafe_code)]
 
+mod attachments;
 mod change;
 mod database;
 mod error;
@@ -13,12 +14,23 @@ mod key;
 mod pack;
 mod personal;
 mod read;
+mod search;
+mod search_fold;
+mod search_segments;
 mod store;
+mod unread;
+mod witness;
 mod writing;
 
+pub use attachments::{
+    AttachmentCounts, AttachmentPolicy, Attempt, Incoming, Judgement, NotKept, Refusal, Standing,
+    StoredAttachment, Unjudged, Wanted,
+};
 pub use change::{Attachment, Change, Event, Role};
 pub use error::Error;
 pub use key::StoreKey;
 pub use personal::Personal;
-pub use read::{Cursor, Notice, Page, PersonSummary, Staff, Status, StoredNote};
+pub use read::{Cursor, Notice, OneNote, Page, PersonSummary, Staff, Status, StoredNote};
+pub use search::{Found, FoundNote, Part};
 pub use store::{Limits, Opened, Store};
+pub use witness::{Looked, NotRecorded, Reading, Witness};

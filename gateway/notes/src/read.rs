@@ -23,6 +23,8 @@ pub struct PersonSummary {
     pub display_name: Personal,
     /// How many notes are stored.
     pub notes: u64,
+    /// How many of them the reader has not marked as read.
+    pub unread: u64,
     /// The time of the newest, in Unix seconds.
     pub newest: Option<i64>,
 }
@@ -32,6 +34,8 @@ pub struct PersonSummary {
 pub struct StoredNote {
     /// The city's id.
     pub id: String,
+    /// Its number in the order in which the box got its notes; a changed note gets a new one.
+    pub number: i64,
     /// The author's user id.
     pub author: String,
     /// The author's name.
@@ -59,6 +63,21 @@ pub struct Page {
     pub notes: Vec<StoredNote>,
     /// Where the next page begins, if there is one.
     pub older: Option<Cursor>,
+    /// The number up to which the reader has marked this person's notes as read.
+    pub read_upto: i64,
+    /// The highest number of this person's notes.
+    pub newest_number: i64,
+    /// How many of this person's notes, on whatever page, are not marked as read.
+    pub unread: u64,
+}
+
+/// One note with its person.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OneNote {
+    /// The person.
+    pub display_name: Personal,
+    /// The note.
+    pub note: StoredNote,
 }
 
 /// A place in a person's notes; as text it fits into a query.
@@ -132,11 +151,19 @@ pub struct Status {
 }
 
 /// A person's row, opened.
-struct PersonRow {
-    cipher: Cipher,
-    id: String,
-    display_name: Personal,
+pub(crate) struct PersonRow {
+    pub(crate) cipher: Cipher,
+    pub(crate) id: String,
+    pub(crate) display_name: Personal,
     readers: Vec<String>,
+}
+
+/// What is counted of a person's notes.
+struct Counted {
+    notes: u64,
+    unread: u64,
+    newest: Option<i64>,
+    newest_number: i64,
 }
 
 impl Database {
@@ -171,6 +198,17 @@ impl Database {
 
     /// The persons `user` may read, the one with the newest note first.
     pub(crate) fn persons_for(&self, user: &str) -> Result<Vec<PersonSummary>, Error> {
+        let mut persons = self
+            .all_readable(user)?
+            .iter()
+            .map(|(tag, person)| self.summary(user, person, tag))
+            .collect::<Result<Vec<_>, _>>()?;
+        persons.sort_by(|one, other| other.newest.cmp(&one.newest).then(one.id.cmp(&other.id)));
+        Ok(persons)
+    }
+
+    /// Everybody `user` may read, in no order.
+    pub(crate) fn all_readable(&self, user: &str) -> Result<Vec<(Tag, PersonRow)>, Error> {
         if self.staff(user)?.is_none() {
             return Ok(Vec::new());
         }
@@ -182,25 +220,73 @@ impl Database {
         let mut persons = Vec::new();
         for tag in tags {
             if let Some(person) = self.readable(user, &tag)? {
-                persons.push(self.summary(person, &tag)?);
+                persons.push((tag, person));
             }
         }
-        persons.sort_by(|one, other| other.newest.cmp(&one.newest).then(one.id.cmp(&other.id)));
         Ok(persons)
     }
 
-    fn summary(&self, person: PersonRow, tag: &Tag) -> Result<PersonSummary, Error> {
-        let (notes, newest): (i64, Option<i64>) = self
-            .connection
-            .prepare_cached("SELECT count(*), max(time) FROM notes WHERE person = ?1")
-            .and_then(|mut query| query.query_row([tag], |row| Ok((row.get(0)?, row.get(1)?))))
-            .map_err(Error::database("count a person's notes"))?;
+    /// The person, if `user` may read anybody and this one.
+    pub(crate) fn may_read(&self, user: &str, person: &Tag) -> Result<Option<PersonRow>, Error> {
+        match self.staff(user)? {
+            Some(_) => self.readable(user, person),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn summary(
+        &self,
+        user: &str,
+        person: &PersonRow,
+        tag: &Tag,
+    ) -> Result<PersonSummary, Error> {
+        let counted = self.counted(tag, self.mark_of(user, person, tag)?)?;
         Ok(PersonSummary {
-            id: person.id,
-            display_name: person.display_name,
-            notes: u64::try_from(notes).unwrap_or_default(),
-            newest,
+            id: person.id.clone(),
+            display_name: Personal::new(person.display_name.reveal()),
+            notes: counted.notes,
+            unread: counted.unread,
+            newest: counted.newest,
         })
+    }
+
+    /// Counts over one index that holds time and number.
+    fn counted(&self, person: &Tag, read_upto: i64) -> Result<Counted, Error> {
+        let count = |value: i64| u64::try_from(value).unwrap_or_default();
+        self.connection
+            .prepare_cached(
+                "SELECT count(*), coalesce(sum(number > ?2), 0), max(time), coalesce(max(number), 0)
+                 FROM notes WHERE person = ?1",
+            )
+            .and_then(|mut query| {
+                query.query_row(params![person, read_upto], |row| {
+                    Ok(Counted {
+                        notes: count(row.get(0)?),
+                        unread: count(row.get(1)?),
+                        newest: row.get(2)?,
+                        newest_number: row.get(3)?,
+                    })
+                })
+            })
+            .map_err(Error::database("count a person's notes"))
+    }
+
+    /// One note of the person; `None` when there is no such note for this user.
+    pub(crate) fn note_of(
+        &self,
+        user: &str,
+        person: &str,
+        note: &str,
+    ) -> Result<Option<OneNote>, Error> {
+        let person_tag = self.keys.tag(Kind::Person, person);
+        let Some(row) = self.may_read(user, &person_tag)? else {
+            return Ok(None);
+        };
+        let note = self.one_note(&row, &person_tag, &self.keys.tag(Kind::Note, note), None)?;
+        Ok(note.map(|note| OneNote {
+            display_name: row.display_name,
+            note,
+        }))
     }
 
     /// A page of the person's notes, newest first; `None` when there is no such person for this user.
@@ -211,23 +297,22 @@ impl Database {
         limit: usize,
         before: Option<Cursor>,
     ) -> Result<Option<Page>, Error> {
-        if self.staff(user)?.is_none() {
-            return Ok(None);
-        }
         let person_tag = self.keys.tag(Kind::Person, person);
-        let Some(row) = self.readable(user, &person_tag)? else {
+        let Some(row) = self.may_read(user, &person_tag)? else {
             return Ok(None);
         };
+        let read_upto = self.mark_of(user, &row, &person_tag)?;
+        let counted = self.counted(&person_tag, read_upto)?;
         let before = before.unwrap_or(Cursor {
             time: i64::MAX,
             tag: [0xff; 32],
         });
         // One more than asked for tells whether there is a next page.
         let wanted = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let rows: Vec<(Tag, i64, Vec<u8>)> = self
+        let rows: Vec<(Tag, i64, i64, Vec<u8>)> = self
             .connection
             .prepare_cached(
-                "SELECT tag, time, body FROM notes
+                "SELECT tag, number, time, body FROM notes
                  WHERE person = ?1 AND (time, tag) < (?2, ?3)
                  ORDER BY time DESC, tag DESC LIMIT ?4",
             )
@@ -235,7 +320,7 @@ impl Database {
                 query
                     .query_map(
                         params![person_tag, before.time, before.tag, wanted],
-                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
                     )?
                     .collect()
             })
@@ -243,28 +328,31 @@ impl Database {
         let older = rows
             .get(limit)
             .and_then(|_| rows.get(limit.checked_sub(1)?))
-            .map(|(tag, time, _)| Cursor {
+            .map(|(tag, _, time, _)| Cursor {
                 time: *time,
                 tag: *tag,
             });
         let notes = rows
             .iter()
             .take(limit)
-            .map(|(tag, time, sealed)| {
+            .map(|(tag, number, time, sealed)| {
                 let bound_to = note_identity(tag, &person_tag, *time);
-                unpack_note(*time, &row.cipher.open(&bound_to, sealed)?)
+                unpack_note(*number, *time, &row.cipher.open(&bound_to, sealed)?)
             })
             .collect::<Result<_, _>>()?;
         Ok(Some(Page {
             display_name: row.display_name,
             notes,
             older,
+            read_upto,
+            newest_number: counted.newest_number,
+            unread: counted.unread,
         }))
     }
 
     /// The person's row if `user` is among its readers. The list of readers is sealed: whoever has the disk cannot
     /// add to it.
-    fn readable(&self, user: &str, tag: &Tag) -> Result<Option<PersonRow>, Error> {
+    pub(crate) fn readable(&self, user: &str, tag: &Tag) -> Result<Option<PersonRow>, Error> {
         let row: Option<(Vec<u8>, Vec<u8>)> = self
             .connection
             .prepare_cached("SELECT key, body FROM persons WHERE tag = ?1")
@@ -365,10 +453,11 @@ impl Database {
     }
 }
 
-fn unpack_note(time: i64, body: &[u8]) -> Result<StoredNote, Error> {
+pub(crate) fn unpack_note(number: i64, time: i64, body: &[u8]) -> Result<StoredNote, Error> {
     let mut fields = Unpack::new(body);
     let mut note = StoredNote {
         id: fields.text()?.to_owned(),
+        number,
         author: fields.text()?.to_owned(),
         author_name: Personal::new(fields.text()?),
         role: fields.text()?.to_owned(),

@@ -3,12 +3,16 @@
 //! It decides nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::database::Database;
-use crate::{Cursor, Error, Event, Notice, Page, PersonSummary, Staff, Status, StoreKey};
+use crate::{
+    Cursor, Error, Event, Looked, Notice, OneNote, Page, PersonSummary, Reading, Staff, Status,
+    StoreKey, Witness,
+};
 
 /// How many requests wait for the thread; whoever comes then waits to be allowed to wait.
 const QUEUE: usize = 256;
@@ -54,6 +58,8 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     /// Its other half is dropped when the thread has closed the files.
     ended: watch::Receiver<()>,
+    /// Who records what is read through this handle; without, nothing personal can be read.
+    witness: Option<Arc<dyn Witness>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -85,7 +91,21 @@ impl Store {
                 path: directory.to_owned(),
                 source,
             })?;
-        Ok((Self { jobs, ended }, opened))
+        let store = Self {
+            jobs,
+            ended,
+            witness: None,
+        };
+        Ok((store, opened))
+    }
+
+    /// A handle through which persons and notes can be read, each reading recorded by `witness` first.
+    #[must_use]
+    pub fn witnessed(&self, witness: Arc<dyn Witness>) -> Self {
+        Self {
+            witness: Some(witness),
+            ..self.clone()
+        }
     }
 
     /// The id of the last event stored: where the feed is to be resumed. `None`: from the beginning.
@@ -144,7 +164,11 @@ impl Store {
     /// See [`Error`].
     pub async fn persons_for(&self, user: &str) -> Result<Vec<PersonSummary>, Error> {
         let user = user.to_owned();
-        self.run(move |database| database.persons_for(&user)).await
+        let granted = |_: &Vec<PersonSummary>| Some(None);
+        self.read(Looked::List, granted, move |database| {
+            database.persons_for(&user)
+        })
+        .await
     }
 
     /// At most `limit` of a person's notes, newest first, older than `before`. `None` for a person that does not exist
@@ -159,9 +183,30 @@ impl Store {
         limit: usize,
         before: Option<Cursor>,
     ) -> Result<Option<Page>, Error> {
-        let (user, person) = (user.to_owned(), person.to_owned());
-        self.run(move |database| database.notes_of(&user, &person, limit, before))
-            .await
+        let (user, id) = (user.to_owned(), person.to_owned());
+        let granted = |page: &Option<Page>| page.is_some().then(|| Some(person.to_owned()));
+        self.read(Looked::Notes, granted, move |database| {
+            database.notes_of(&user, &id, limit, before)
+        })
+        .await
+    }
+
+    /// One note of a person; `None` when there is no such note for this user, for whatever reason.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn note_of(
+        &self,
+        user: &str,
+        person: &str,
+        note: &str,
+    ) -> Result<Option<OneNote>, Error> {
+        let (user, id, note) = (user.to_owned(), person.to_owned(), note.to_owned());
+        let granted = |note: &Option<OneNote>| note.is_some().then(|| Some(person.to_owned()));
+        self.read(Looked::Note, granted, move |database| {
+            database.note_of(&user, &id, &note)
+        })
+        .await
     }
 
     /// The notices in force at `now` (Unix seconds); those for members only to staff who may read.
@@ -184,12 +229,42 @@ impl Store {
 
     /// Drops this handle and waits until the files are closed, which needs all other handles to be dropped too.
     pub async fn close(self) {
-        let Self { jobs, mut ended } = self;
+        let Self {
+            jobs, mut ended, ..
+        } = self;
         drop(jobs);
         while ended.changed().await.is_ok() {}
     }
 
-    async fn run<T: Send + 'static>(
+    /// Every reading of what is personal goes through here. `granted` says of an answer whether it holds anything, and about
+    /// which person; it is asked before the answer goes on, and so is the witness.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        what: Looked,
+        granted: impl FnOnce(&T) -> Option<Option<String>> + Send,
+        work: impl FnOnce(&mut Database) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if self.witness.is_none() {
+            return Err(Error::NotRecorded);
+        }
+        let answer = self.run(work).await?;
+        let about = granted(&answer);
+        self.record(Reading {
+            what,
+            granted: about.is_some(),
+            person: about.flatten(),
+        })
+        .await?;
+        Ok(answer)
+    }
+
+    pub(crate) async fn record(&self, reading: Reading) -> Result<(), Error> {
+        let witness = self.witness.as_ref().ok_or(Error::NotRecorded)?;
+        let recorded = witness.recorded(reading).await;
+        recorded.map_err(|_| Error::NotRecorded)
+    }
+
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Database) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {

@@ -8,6 +8,7 @@ use crate::database::Totals;
 use crate::file::{CAUGHT_UP, FACILITY, set_meta};
 use crate::key::{Cipher, Keyring, Kind, Tag, identity};
 use crate::pack::pack;
+use crate::search_segments::{Pending, searched};
 use crate::{Change, Error, Limits, Role};
 
 const DAY: i64 = 86_400;
@@ -34,10 +35,16 @@ pub(crate) struct Writing<'a> {
     pub(crate) now: i64,
     /// Something sealed was deleted or replaced, so the log has to be emptied afterwards.
     pub(crate) erased: bool,
+    /// What has to change in what is searched.
+    pub(crate) search: Pending,
 }
 
 impl Writing<'_> {
     pub(crate) fn change(&mut self, change: &Change) -> Result<(), Error> {
+        // Switched off by the policy: only what is no person's goes in.
+        if self.limits.days == 0 && !matches!(change, Change::Facility { .. } | Change::CaughtUp) {
+            return Ok(());
+        }
         if let Some(id) = ended(change) {
             return self.end_person(&self.keys.tag(Kind::Person, id));
         }
@@ -116,6 +123,7 @@ impl Writing<'_> {
         self.totals.notes -= notes;
         self.totals.bytes -= bytes;
         self.erased = true;
+        self.search.forget(person);
         // The notes go with the person: the schema's cascade.
         self.execute(
             "delete a person",
@@ -176,16 +184,20 @@ impl Writing<'_> {
         let body = cipher.seal(&bound_to, pack(&fields)?.as_slice())?;
         self.totals.notes += 1;
         self.totals.bytes += i64::try_from(body.len()).unwrap_or(i64::MAX);
+        let found_by = searched(text.reveal(), author_name.reveal(), role, attachments);
+        self.search.add(person, tag, *time, found_by);
         self.execute(
             "store a note",
             "INSERT INTO notes (tag, person, time, body) VALUES (?1, ?2, ?3, ?4)",
             params![tag, person, time, body],
-        )
+        )?;
+        self.attach((&tag, &person), *time, &cipher, attachments)?;
+        self.mark_own_note(&cipher, &person, author)
     }
 
     fn delete_note(&mut self, tag: &Tag) -> Result<(), Error> {
         self.delete_returning(
-            "DELETE FROM notes WHERE tag = ?1 RETURNING length(body)",
+            "DELETE FROM notes WHERE tag = ?1 RETURNING length(body), person, tag",
             params![tag],
         )
         .map(|_| ())
@@ -254,7 +266,7 @@ impl Writing<'_> {
     pub(crate) fn evict(&mut self) -> Result<(), Error> {
         let oldest = self.oldest_kept();
         self.delete_returning(
-            "DELETE FROM notes WHERE time < ?1 RETURNING length(body)",
+            "DELETE FROM notes WHERE time < ?1 RETURNING length(body), person, tag",
             params![oldest],
         )?;
         let limit = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
@@ -263,7 +275,7 @@ impl Writing<'_> {
         {
             let deleted = self.delete_returning(
                 "DELETE FROM notes WHERE tag = (SELECT tag FROM notes ORDER BY time, tag LIMIT 1)
-                 RETURNING length(body)",
+                 RETURNING length(body), person, tag",
                 params![],
             )?;
             if deleted == 0 {
@@ -284,24 +296,25 @@ impl Writing<'_> {
         sql: &str,
         params: &[&dyn rusqlite::ToSql],
     ) -> Result<usize, Error> {
-        let lengths: Vec<i64> = self
+        let deleted: Vec<(i64, Tag, Tag)> = self
             .transaction
             .prepare_cached(sql)
             .and_then(|mut delete| {
                 delete
-                    .query_map(params, |row| row.get(0))
+                    .query_map(params, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                     .and_then(Iterator::collect)
             })
             .map_err(Error::database("delete notes"))?;
-        for length in &lengths {
+        for (length, person, note) in &deleted {
             self.totals.notes -= 1;
             self.totals.bytes -= length;
             self.erased = true;
+            self.search.remove(*person, *note);
         }
-        Ok(lengths.len())
+        Ok(deleted.len())
     }
 
-    fn execute(
+    pub(crate) fn execute(
         &self,
         action: &'static str,
         sql: &str,

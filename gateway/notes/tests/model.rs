@@ -6,9 +6,23 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use gateway_notes::{Change, Event, Limits, Personal, Role, Store, StoreKey};
 use proptest::prelude::*;
+
+/// Records nothing and refuses nothing.
+struct Anybody;
+
+impl gateway_notes::Witness for Anybody {
+    fn recorded(
+        &self,
+        _: gateway_notes::Reading,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), gateway_notes::NotRecorded>> + Send + '_>>
+    {
+        Box::pin(async { Ok(()) })
+    }
+}
 
 const NOW: i64 = 1_800_000_000;
 const DAYS: u32 = 30;
@@ -238,7 +252,10 @@ async fn run(batches: Vec<Vec<Step>>) {
     };
     let open = || {
         let key = StoreKey::from_slice(&[1; 32]).unwrap();
-        Store::open(directory.path(), key, limits).unwrap().0
+        Store::open(directory.path(), key, limits)
+            .unwrap()
+            .0
+            .witnessed(Arc::new(Anybody))
     };
     let (mut store, mut model) = (open(), Model::default());
     let (mut number, mut position) = (0, None);

@@ -6,10 +6,24 @@
 )]
 
 use std::path::Path;
+use std::sync::Arc;
 
 use gateway_notes::{
     Attachment, Change, Error, Event, Limits, Opened, Personal, Role, Store, StoreKey,
 };
+
+/// Records nothing and refuses nothing.
+struct Anybody;
+
+impl gateway_notes::Witness for Anybody {
+    fn recorded(
+        &self,
+        _: gateway_notes::Reading,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), gateway_notes::NotRecorded>> + Send + '_>>
+    {
+        Box::pin(async { Ok(()) })
+    }
+}
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
@@ -93,7 +107,8 @@ async fn apply(store: &Store, changes: Vec<Change>) {
 }
 
 fn open(directory: &Path) -> (Store, Opened) {
-    Store::open(directory, key(), Limits::default()).unwrap()
+    let (store, opened) = Store::open(directory, key(), Limits::default()).unwrap();
+    (store.witnessed(Arc::new(Anybody)), opened)
 }
 
 async fn texts(store: &Store, user: &str, person: &str) -> Option<Vec<String>> {
@@ -446,6 +461,7 @@ async fn a_store_under_another_key_starts_afresh() {
     furnished(directory.path()).await.close().await;
     let other = StoreKey::generate().unwrap();
     let (store, opened) = Store::open(directory.path(), other, Limits::default()).unwrap();
+    let store = store.witnessed(Arc::new(Anybody));
     assert_eq!(opened, Opened::StartedAfresh);
     assert!(persons(&store, "s").await.is_empty());
 }
@@ -479,6 +495,7 @@ async fn the_oldest_notes_go_first_when_there_are_too_many_or_too_large_ones() {
         ..Limits::default()
     };
     let (store, _) = Store::open(directory.path(), key(), limits).unwrap();
+    let store = store.witnessed(Arc::new(Anybody));
     let mut changes = vec![staff("s", false), person("p", &["s"])];
     changes.extend((0..5).map(|n| note(&format!("n{n}"), "p", NOW - n)));
     apply(&store, changes).await;
@@ -491,6 +508,7 @@ async fn the_oldest_notes_go_first_when_there_are_too_many_or_too_large_ones() {
         ..Limits::default()
     };
     let (store, _) = Store::open(directory.path(), key(), limits).unwrap();
+    let store = store.witnessed(Arc::new(Anybody));
     let mut changes = vec![staff("s", false), person("p", &["s"])];
     changes.extend((0..9).map(|n| note(&format!("n{n}"), "p", NOW - n)));
     apply(&store, changes).await;

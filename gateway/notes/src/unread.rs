@@ -1,0 +1,127 @@
+//! What each staff member has marked as read: one mark for each person, under that person's key.
+//!
+//! A mark says up to which note, in the order in which the box got them, its reader has read. So a note that comes late or is
+//! changed is unread though its time is old. The city does not learn of marks, and a store filled anew has none.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::database::Database;
+use crate::key::{Cipher, Kind, Tag, identity};
+use crate::read::PersonRow;
+use crate::writing::Writing;
+use crate::{Error, Store};
+
+fn mark_identity(person: &Tag, reader: &Tag) -> Vec<u8> {
+    identity(b"mark", &[person, reader])
+}
+
+impl Database {
+    /// Up to which note `user` has marked this person's as read; 0 when none was.
+    pub(crate) fn mark_of(&self, user: &str, person: &PersonRow, tag: &Tag) -> Result<i64, Error> {
+        let reader = self.keys.tag(Kind::Staff, user);
+        mark(&self.connection, &person.cipher, tag, &reader)
+    }
+
+    /// Marks this person's notes up to the one numbered `upto` as read by `user`. `false` when there is no such person for
+    /// this user.
+    pub(crate) fn mark_read(&self, user: &str, person: &str, upto: i64) -> Result<bool, Error> {
+        let tag = self.keys.tag(Kind::Person, person);
+        let Some(row) = self.may_read(user, &tag)? else {
+            return Ok(false);
+        };
+        let newest: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT max(number) FROM notes WHERE person = ?1")
+            .and_then(|mut query| query.query_row([tag], |row| row.get(0)))
+            .map_err(Error::database("find the newest note"))?;
+        let reader = self.keys.tag(Kind::Staff, user);
+        // Never beyond what there is: what comes later is unread, whatever a browser sends.
+        let upto = upto.min(newest.unwrap_or_default());
+        if upto <= mark(&self.connection, &row.cipher, &tag, &reader)? {
+            return Ok(true);
+        }
+        set_mark(&self.connection, &row.cipher, &tag, &reader, upto)?;
+        Ok(true)
+    }
+}
+
+impl Store {
+    /// Marks a person's notes as read by this user, up to the one numbered `upto` ([`crate::Page::newest_number`]). `false`
+    /// when there is no such person for this user.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn mark_read(&self, user: &str, person: &str, upto: i64) -> Result<bool, Error> {
+        let (user, person) = (user.to_owned(), person.to_owned());
+        self.run(move |database| database.mark_read(&user, &person, upto))
+            .await
+    }
+}
+
+impl Writing<'_> {
+    /// Whoever has read everything of a person and then writes has read their own note too.
+    pub(crate) fn mark_own_note(
+        &self,
+        cipher: &Cipher,
+        person: &Tag,
+        author: &str,
+    ) -> Result<(), Error> {
+        let reader = self.keys.tag(Kind::Staff, author);
+        let upto = mark(self.transaction, cipher, person, &reader)?;
+        if upto == 0 {
+            return Ok(());
+        }
+        let own = self.transaction.last_insert_rowid();
+        let others: bool = self
+            .transaction
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM notes WHERE person = ?1 AND number > ?2 AND number != ?3)",
+            )
+            .and_then(|mut query| query.query_row(params![person, upto, own], |row| row.get(0)))
+            .map_err(Error::database("look for unread notes"))?;
+        if others {
+            return Ok(());
+        }
+        set_mark(self.transaction, cipher, person, &reader, own)
+    }
+}
+
+fn mark(
+    connection: &Connection,
+    cipher: &Cipher,
+    person: &Tag,
+    reader: &Tag,
+) -> Result<i64, Error> {
+    let sealed: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT body FROM marks WHERE person = ?1 AND reader = ?2")
+        .and_then(|mut query| {
+            query
+                .query_row(params![person, reader], |row| row.get(0))
+                .optional()
+        })
+        .map_err(Error::database("find a mark"))?;
+    let Some(sealed) = sealed else {
+        return Ok(0);
+    };
+    let body = cipher.open(&mark_identity(person, reader), &sealed)?;
+    let bytes = body.as_slice().try_into().map_err(|_| Error::Damaged)?;
+    Ok(i64::from_be_bytes(bytes))
+}
+
+fn set_mark(
+    connection: &Connection,
+    cipher: &Cipher,
+    person: &Tag,
+    reader: &Tag,
+    upto: i64,
+) -> Result<(), Error> {
+    let body = cipher.seal(&mark_identity(person, reader), &upto.to_be_bytes())?;
+    connection
+        .prepare_cached(
+            "INSERT INTO marks (person, reader, body) VALUES (?1, ?2, ?3)
+             ON CONFLICT (person, reader) DO UPDATE SET body = excluded.body",
+        )
+        .and_then(|mut statement| statement.execute(params![person, reader, body]))
+        .map(|_| ())
+        .map_err(Error::database("store a mark"))
+}

@@ -1,0 +1,155 @@
+//! Every reading is recorded before it is answered, and none is answered that is not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends at the first surprise"
+)]
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use gateway_notes::{
+    Change, Error, Event, Limits, Looked, NotRecorded, Personal, Reading, Role, Store, StoreKey,
+    Witness,
+};
+
+const NOW: i64 = 1_800_000_000;
+
+/// Writes down what it is told, unless it refuses.
+#[derive(Default)]
+struct Book {
+    readings: Mutex<Vec<Reading>>,
+    refuses: bool,
+}
+
+impl Witness for Book {
+    fn recorded(
+        &self,
+        reading: Reading,
+    ) -> Pin<Box<dyn Future<Output = Result<(), NotRecorded>> + Send + '_>> {
+        self.readings.lock().unwrap().push(reading);
+        let answer = if self.refuses {
+            Err(NotRecorded)
+        } else {
+            Ok(())
+        };
+        Box::pin(async move { answer })
+    }
+}
+
+async fn store(directory: &std::path::Path) -> Store {
+    let key = StoreKey::from_slice(&[0x5a; 32]).unwrap();
+    let (store, _) = Store::open(directory, key, Limits::default()).unwrap();
+    let person = |id: &str, reader: &str| Change::Person {
+        id: id.to_owned(),
+        display_name: Personal::new("name"),
+        readers: vec![reader.to_owned()],
+        support_ended: false,
+    };
+    let changes = [
+        Change::Staff {
+            id: "s".to_owned(),
+            display_name: Personal::new("staff"),
+            role: Role::Staff,
+            suspended: false,
+        },
+        person("p", "s"),
+        person("q", "t"),
+    ];
+    let events = (1..)
+        .zip(changes)
+        .map(|(id, change)| Event {
+            id: id.to_string(),
+            change,
+        })
+        .collect();
+    store.apply(None, events, NOW).await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn without_a_witness_nothing_personal_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path()).await;
+    assert!(matches!(
+        store.persons_for("s").await,
+        Err(Error::NotRecorded)
+    ));
+    let page = store.notes_of("s", "p", 10, None).await;
+    assert!(matches!(page, Err(Error::NotRecorded)));
+    assert!(store.status().await.is_ok(), "counts are nobody's");
+}
+
+#[tokio::test]
+async fn a_reading_is_recorded_with_its_person_and_a_refusal_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = Arc::new(Book::default());
+    let store = store(directory.path()).await.witnessed(book.clone());
+    store.persons_for("s").await.unwrap();
+    assert!(store.notes_of("s", "p", 10, None).await.unwrap().is_some());
+    for out_of_reach in ["q", "nobody", "typed by mistake: 山田"] {
+        let page = store.notes_of("s", out_of_reach, 10, None).await.unwrap();
+        assert!(page.is_none());
+    }
+    let reading = |what, person: Option<&str>, granted| Reading {
+        what,
+        person: person.map(str::to_owned),
+        granted,
+    };
+    let refused = reading(Looked::Notes, None, false);
+    assert_eq!(
+        *book.readings.lock().unwrap(),
+        [
+            reading(Looked::List, None, true),
+            reading(Looked::Notes, Some("p"), true),
+            refused.clone(),
+            refused.clone(),
+            refused,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_answered() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = Arc::new(Book {
+        refuses: true,
+        ..Book::default()
+    });
+    let store = store(directory.path()).await.witnessed(book);
+    assert!(matches!(
+        store.persons_for("s").await,
+        Err(Error::NotRecorded)
+    ));
+    let page = store.notes_of("s", "p", 10, None).await;
+    assert!(matches!(page, Err(Error::NotRecorded)));
+}
+
+/// Whoever adds a way to read for a user has it recorded: held against the source, because a forgotten record is nothing
+/// that a test of the new way would notice.
+#[test]
+fn every_way_to_read_for_a_user_passes_the_witness() {
+    // Standings are shown beside notes whose reading is on record.
+    let unrecorded = ["staff", "notices", "attachment_standings"];
+    let source: String = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let mut seen = 0;
+    for method in source.split("pub async fn ").skip(1) {
+        let name = method.split(['(', '<']).next().unwrap_or_default();
+        let (signature, rest) = method.split_once('{').unwrap();
+        let body = rest.split("\n    }").next().unwrap_or_default();
+        if !signature.contains("user:") || unrecorded.contains(&name) {
+            continue;
+        }
+        seen += 1;
+        assert!(
+            body.contains("self.read("),
+            "Store::{name} answers a user and does not pass Store::read"
+        );
+    }
+    assert!(seen >= 2, "the methods are found");
+}
