@@ -78,13 +78,29 @@ async fn stats(State(city): Town) -> Answer {
     Ok(Json(all))
 }
 
-/// What the city keeps of a facility's audit log, and `export`: the lines for `gatewayctl audit verify --city-checkpoints`.
-async fn audit_kept(State(city): Town, Json(facility): Json<Named>) -> Answer {
-    let (kept, faults, newest) = city
+#[derive(Debug, Deserialize)]
+struct OfBox {
+    facility: String,
+    /// The serial of its first certificate; all boxes of the facility without it.
+    r#box: Option<String>,
+}
+
+/// What the city keeps of the audit logs of a facility's boxes, and `export`: the lines for `gatewayctl audit verify
+/// --city-checkpoints`.
+async fn audit_kept(State(city): Town, Json(asked): Json<OfBox>) -> Answer {
+    let facility = Named { id: asked.facility };
+    let (boxes, kept, faults, newest) = city
         .store
         .run(move |c| {
+            let boxes = audit::boxes(c, &facility.id)?;
+            let log = asked.r#box.and_then(|wanted| {
+                let mut of = boxes.iter();
+                of.find(|(its_box, _)| *its_box == wanted)
+                    .map(|(_, log)| log.clone())
+            });
             Ok((
-                audit::kept(c, &facility.id)?,
+                boxes,
+                audit::kept(c, &facility.id, log.as_deref())?,
                 audit::faults(c, &facility.id)?,
                 audit::newest(c, &facility.id)?,
             ))
@@ -101,6 +117,7 @@ async fn audit_kept(State(city): Town, Json(facility): Json<Named>) -> Answer {
         export += &format!("{line}\n");
     }
     Ok(Json(json!({
+        "boxes": boxes.iter().map(|(its_box, _)| its_box).collect::<Vec<_>>(),
         "checkpoints": kept.len(),
         "sequence": newest.map(|(sequence, _)| sequence),
         "count": newest.map(|(_, count)| count),

@@ -186,6 +186,17 @@ struct IncidentReport {
     summary: Summary,
     #[serde(default, deserialize_with = "present")]
     evidence: Option<Digest>,
+    #[serde(default, deserialize_with = "present")]
+    signature: Option<Word>,
+    #[serde(default, deserialize_with = "present")]
+    direction: Option<Direction>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Direction {
+    Upload,
+    Download,
 }
 
 #[derive(Debug, Deserialize)]
@@ -223,7 +234,8 @@ async fn status(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let facility = guard::certificate(&city, &facts).await?.facility.clone();
+    let certificate = guard::certificate(&city, &facts).await?;
+    let (facility, serial) = (certificate.facility.clone(), certificate.serial.clone());
     let mut receipt =
         json!({ "receipt": secrets::identifier('r'), "next_report_seconds": STATUS_INTERVAL });
     if let Ok(StatusReport {
@@ -233,7 +245,7 @@ async fn status(
         && json_only(&headers).is_ok()
         && idempotency_key(&headers).is_ok()
     {
-        receipt["audit"] = judge(&city, facility, handed).await?;
+        receipt["audit"] = judge(&city, facility, serial, handed).await?;
     }
     file::<StatusReport>(&city, &facts, &headers, &body, ("status", receipt)).await
 }
@@ -242,6 +254,7 @@ async fn status(
 async fn judge(
     city: &Arc<City>,
     facility: String,
+    serial: String,
     handed: audit::Handed,
 ) -> Result<Value, Problem> {
     let now = times::now();
@@ -250,7 +263,7 @@ async fn judge(
     let judged = city
         .store
         .run(move |c| match keep {
-            Ok(checkpoint) => kept::accept(c, &id, &checkpoint, now),
+            Ok(checkpoint) => kept::accept(c, &id, &serial, &checkpoint, now),
             Err(refusal) => {
                 kept::raise(c, &id, refusal, handed.message(), now)?;
                 Ok(Err(refusal))

@@ -12,7 +12,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use running_city::{GATEWAY, Identity, RunningCity};
+use running_city::{EST, GATEWAY, Identity, RunningCity};
 use serde_json::{Value, json};
 
 /// A box's log as far as the city sees it.
@@ -144,4 +144,51 @@ fn another_log_is_accepted_after_a_new_number_or_when_somebody_at_the_city_says_
     let replaced = city.identity("tkh-1001", "replacement");
     let third = Log::new(3).checkpoint("tkh-1001", 1, 2, 5);
     assert_eq!(report(&city, &replaced, &third)["accepted"], true);
+}
+
+#[test]
+fn two_boxes_of_one_facility_have_a_log_each_and_renewing_a_certificate_keeps_the_pin() {
+    let city = RunningCity::start();
+    let (first, second) = (
+        city.identity("tkh-1001", "first"),
+        city.identity("tkh-1001", "second"),
+    );
+    let (log, other) = (Log::new(1), Log::new(2));
+    for (sequence, count) in [(1, 4), (2, 9)] {
+        for (who, log) in [(&first, &log), (&second, &other)] {
+            let word = report(&city, who, &log.checkpoint("tkh-1001", sequence, count, 5));
+            assert_eq!(word["accepted"], true, "{word}");
+        }
+    }
+    let kept = city.control("audit", &json!({ "facility": "tkh-1001" }));
+    assert_eq!(kept["boxes"].as_array().unwrap().len(), 2, "{kept}");
+    assert_eq!(
+        (&kept["checkpoints"], &kept["faults"]),
+        (&json!(4), &json!([]))
+    );
+    let of_one = city.control(
+        "audit",
+        &json!({ "facility": "tkh-1001", "box": first.serial }),
+    );
+    assert_eq!(of_one["checkpoints"], 2, "{of_one}");
+    // Neither may show the other's.
+    let theirs = other.checkpoint("tkh-1001", 3, 10, 5);
+    assert_eq!(report(&city, &first, &theirs), refused("other-log"));
+
+    // Renewed, it is the same box: what went back is still refused.
+    let (key, csr) = city.request("first-renewed", &[]);
+    let data = format!("@{}", csr.display());
+    let body = [
+        "-H",
+        "content-type: application/pkcs10",
+        "--data-binary",
+        &data,
+    ];
+    let answer = city.curl_as(&first, EST, "/.well-known/est/simplereenroll", &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let renewed = city.keep(&answer.body, key, "first-renewed");
+    let back = log.checkpoint("tkh-1001", 3, 8, 5);
+    assert_eq!(report(&city, &renewed, &back), refused("smaller-count"));
+    let on = log.checkpoint("tkh-1001", 3, 10, 5);
+    assert_eq!(report(&city, &renewed, &on)["accepted"], true);
 }

@@ -193,6 +193,7 @@ pub async fn renew(
     let issued = sign(city, &csr.spki_der, &subject)?;
     let der = issued.der.clone();
     let (spki, evidence) = (csr.spki.clone(), csr.evidence);
+    let before = old.serial.clone();
     city.store
         .run(move |c| {
             let certificate = Registered {
@@ -203,7 +204,8 @@ pub async fn renew(
                 origin: "renewal",
                 evidence,
             };
-            access::register(c, &certificate, times::now())
+            access::register(c, &certificate, times::now())?;
+            access::succeeds(c, &issued.serial, &before)
         })
         .await?;
     Ok(der)

@@ -58,6 +58,31 @@ pub struct Registered<'a> {
     pub evidence: bool,
 }
 
+/// Notes that `serial` is the next certificate of the box that `old` belongs to.
+///
+/// # Errors
+/// When the database fails.
+pub fn succeeds(connection: &Connection, serial: &str, old: &str) -> rusqlite::Result<()> {
+    let first = box_of(connection, old)?;
+    connection.execute(
+        "INSERT OR REPLACE INTO boxes (serial, box) VALUES (?1, ?2)",
+        params![serial, first],
+    )?;
+    Ok(())
+}
+
+/// The box that a certificate belongs to: the serial of the first one in the line of renewals.
+///
+/// # Errors
+/// When the database fails.
+pub fn box_of(connection: &Connection, serial: &str) -> rusqlite::Result<String> {
+    let first = connection
+        .prepare_cached("SELECT box FROM boxes WHERE serial = ?1")?
+        .query_row([serial], |row| row.get(0))
+        .optional()?;
+    Ok(first.unwrap_or_else(|| serial.to_owned()))
+}
+
 /// Puts a certificate into the register.
 ///
 /// # Errors

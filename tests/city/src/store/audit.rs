@@ -1,9 +1,12 @@
-//! What the city keeps of each facility's audit log: the log and key it saw first, every checkpoint it accepted, and what it
-//! refused.
+//! What the city keeps of each box's audit log: the log and key it saw first, every checkpoint it accepted, and what it
+//! refused. A box is known by its facility certificate and those that renewed it, so that two boxes of one facility have a log
+//! each.
 //!
 //! Judges the order of checkpoints; signatures are checked by the caller.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::store::access;
 
 /// A checkpoint as it was handed in, its form and signature checked.
 #[derive(Debug, Clone)]
@@ -63,31 +66,30 @@ impl Refusal {
 pub fn accept(
     connection: &Connection,
     facility: &str,
+    serial: &str,
     checkpoint: &Checkpoint,
     now: i64,
 ) -> rusqlite::Result<Result<(), Refusal>> {
-    let pinned: Option<(Vec<u8>, Vec<u8>, i64)> = connection
-        .prepare_cached("SELECT log, key, pinned FROM audit_logs WHERE facility = ?1")?
-        .query_row([facility], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
+    let its_box = access::box_of(connection, serial)?;
+    let pinned: Option<(Vec<u8>, Vec<u8>)> = connection
+        .prepare_cached("SELECT log, key FROM audit_pins WHERE facility = ?1 AND box = ?2")?
+        .query_row([facility, &its_box], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let judged = match pinned {
+        // A certificate for a new number is the city's word that a box may begin anew; so is a pin taken away.
         None => Ok(true),
-        Some((log, key, _)) if log == checkpoint.log && key == checkpoint.key => {
+        Some((log, key)) if log == checkpoint.log && key == checkpoint.key => {
             order(connection, facility, checkpoint)?.map(|()| false)
         }
-        // A number handed out since then is the city's word that this box may begin anew.
-        Some((_, _, pinned)) if enrolled_since(connection, facility, pinned)? => Ok(true),
-        Some((log, _, _)) if log != checkpoint.log => Err(Refusal::OtherLog),
+        Some((log, _)) if log != checkpoint.log => Err(Refusal::OtherLog),
         Some(_) => Err(Refusal::OtherKey),
     };
     match judged {
         Ok(anew) => {
             if anew {
                 connection.execute(
-                    "INSERT OR REPLACE INTO audit_logs (facility, log, key, pinned) VALUES (?1, ?2, ?3, ?4)",
-                    params![facility, checkpoint.log, checkpoint.key, now],
+                    "INSERT OR REPLACE INTO audit_pins (facility, box, log, key, pinned) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![facility, its_box, checkpoint.log, checkpoint.key, now],
                 )?;
             }
             connection.execute(
@@ -145,15 +147,6 @@ fn order(
     })
 }
 
-fn enrolled_since(connection: &Connection, facility: &str, pinned: i64) -> rusqlite::Result<bool> {
-    connection.query_row(
-        "SELECT EXISTS (SELECT 1 FROM certificates WHERE facility = ?1 AND purpose = 'facility'
-             AND origin IN ('number', 'pkcs12') AND issued > ?2)",
-        params![facility, pinned],
-        |row| row.get(0),
-    )
-}
-
 /// Keeps a fault for the people at the city.
 ///
 /// # Errors
@@ -172,15 +165,26 @@ pub fn raise(
     Ok(())
 }
 
-/// A person at the city has looked into it: the next log and key are taken as the facility's. False if none was pinned.
+/// A person at the city has looked into it: the next log and key of each box are taken as its own. False if none was pinned.
 ///
 /// # Errors
 /// When the database fails.
 pub fn forget_pin(connection: &Connection, facility: &str) -> rusqlite::Result<bool> {
-    Ok(connection.execute("DELETE FROM audit_logs WHERE facility = ?1", [facility])? > 0)
+    Ok(connection.execute("DELETE FROM audit_pins WHERE facility = ?1", [facility])? > 0)
 }
 
-/// One facility's checkpoints, oldest first: key, message, signature.
+/// The boxes of a facility that have a log: the serial of their first certificate, and the log.
+///
+/// # Errors
+/// When the database fails.
+pub fn boxes(connection: &Connection, facility: &str) -> rusqlite::Result<Vec<(String, Vec<u8>)>> {
+    connection
+        .prepare_cached("SELECT box, log FROM audit_pins WHERE facility = ?1 ORDER BY box")?
+        .query_map([facility], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+/// One facility's checkpoints, or of one log of it, oldest first: key, message, signature.
 ///
 /// # Errors
 /// When the database fails.
@@ -188,12 +192,14 @@ pub fn forget_pin(connection: &Connection, facility: &str) -> rusqlite::Result<b
 pub fn kept(
     connection: &Connection,
     facility: &str,
+    log: Option<&[u8]>,
 ) -> rusqlite::Result<Vec<(Vec<u8>, Vec<u8>, Vec<u8>)>> {
     connection
         .prepare_cached(
-            "SELECT key, message, signature FROM audit_checkpoints WHERE facility = ?1 ORDER BY rowid",
+            "SELECT key, message, signature FROM audit_checkpoints
+             WHERE facility = ?1 AND (?2 IS NULL OR log = ?2) ORDER BY rowid",
         )?
-        .query_map([facility], |row| {
+        .query_map(params![facility, log], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
         })?
         .collect()

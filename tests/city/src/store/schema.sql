@@ -73,9 +73,15 @@ CREATE TABLE IF NOT EXISTS reports (
     answer TEXT NOT NULL, time INTEGER NOT NULL, PRIMARY KEY (facility, kind, key)
 ) STRICT;
 
--- The audit log of each facility's box, as the city first saw it; what it accepted; what it refused.
-CREATE TABLE IF NOT EXISTS audit_logs (
-    facility TEXT PRIMARY KEY, log BLOB NOT NULL, key BLOB NOT NULL, pinned INTEGER NOT NULL
+-- Which box a renewed certificate belongs to: the serial of the certificate that came with a number. A certificate that is
+-- not here is the first of its box.
+CREATE TABLE IF NOT EXISTS boxes (serial TEXT PRIMARY KEY, box TEXT NOT NULL) STRICT;
+
+-- The audit log of each box, as the city first saw it; what it accepted; what it refused.
+DROP TABLE IF EXISTS audit_logs;
+CREATE TABLE IF NOT EXISTS audit_pins (
+    facility TEXT NOT NULL, box TEXT NOT NULL, log BLOB NOT NULL, key BLOB NOT NULL, pinned INTEGER NOT NULL,
+    PRIMARY KEY (facility, box)
 ) STRICT;
 
 CREATE TABLE IF NOT EXISTS audit_checkpoints (
