@@ -30,7 +30,9 @@ pub use change::{Attachment, Change, Event, Role};
 pub use error::Error;
 pub use key::StoreKey;
 pub use personal::Personal;
-pub use read::{Cursor, Notice, OneNote, Page, PersonSummary, Staff, Status, StoredNote};
+pub use read::{
+    Cursor, Notice, OneNote, Page, PersonSummary, Staff, Status, StoredNote, UNREAD_COUNTED,
+};
 pub use search::{Found, FoundNote, Part};
 pub use store::{Limits, Opened, Store};
 pub use witness::{Looked, NotRecorded, Reading, Witness};

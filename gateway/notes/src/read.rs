@@ -14,6 +14,9 @@ use crate::pack::Unpack;
 use crate::writing::note_identity;
 use crate::{Attachment, Error, Personal, Role};
 
+/// Unread notes are counted up to this many: to a reader more are just many, and counting them all takes time.
+pub const UNREAD_COUNTED: u64 = 100;
+
 /// A person in the list of those a staff member may read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PersonSummary {
@@ -21,9 +24,7 @@ pub struct PersonSummary {
     pub id: String,
     /// The name.
     pub display_name: Personal,
-    /// How many notes are stored.
-    pub notes: u64,
-    /// How many of them the reader has not marked as read.
+    /// How many notes the reader has not marked as read, counted up to [`UNREAD_COUNTED`].
     pub unread: u64,
     /// The time of the newest, in Unix seconds.
     pub newest: Option<i64>,
@@ -67,7 +68,7 @@ pub struct Page {
     pub read_upto: i64,
     /// The highest number of this person's notes.
     pub newest_number: i64,
-    /// How many of this person's notes, on whatever page, are not marked as read.
+    /// How many of this person's notes, on whatever page, are not marked as read, counted up to [`UNREAD_COUNTED`].
     pub unread: u64,
 }
 
@@ -158,14 +159,6 @@ pub(crate) struct PersonRow {
     readers: Vec<String>,
 }
 
-/// What is counted of a person's notes.
-struct Counted {
-    notes: u64,
-    unread: u64,
-    newest: Option<i64>,
-    newest_number: i64,
-}
-
 impl Database {
     /// The staff member, if the city knows and has not suspended them, nor the facility.
     pub(crate) fn staff(&self, user: &str) -> Result<Option<Staff>, Error> {
@@ -240,35 +233,17 @@ impl Database {
         person: &PersonRow,
         tag: &Tag,
     ) -> Result<PersonSummary, Error> {
-        let counted = self.counted(tag, self.mark_of(user, person, tag)?)?;
+        let newest = self
+            .connection
+            .prepare_cached("SELECT max(time) FROM notes WHERE person = ?1")
+            .and_then(|mut query| query.query_row([tag], |row| row.get(0)))
+            .map_err(Error::database("find the newest note"))?;
         Ok(PersonSummary {
             id: person.id.clone(),
             display_name: Personal::new(person.display_name.reveal()),
-            notes: counted.notes,
-            unread: counted.unread,
-            newest: counted.newest,
+            unread: self.unread(tag, self.mark_of(user, person, tag)?)?,
+            newest,
         })
-    }
-
-    /// Counts over one index that holds time and number.
-    fn counted(&self, person: &Tag, read_upto: i64) -> Result<Counted, Error> {
-        let count = |value: i64| u64::try_from(value).unwrap_or_default();
-        self.connection
-            .prepare_cached(
-                "SELECT count(*), coalesce(sum(number > ?2), 0), max(time), coalesce(max(number), 0)
-                 FROM notes WHERE person = ?1",
-            )
-            .and_then(|mut query| {
-                query.query_row(params![person, read_upto], |row| {
-                    Ok(Counted {
-                        notes: count(row.get(0)?),
-                        unread: count(row.get(1)?),
-                        newest: row.get(2)?,
-                        newest_number: row.get(3)?,
-                    })
-                })
-            })
-            .map_err(Error::database("count a person's notes"))
     }
 
     /// One note of the person; `None` when there is no such note for this user.
@@ -302,7 +277,6 @@ impl Database {
             return Ok(None);
         };
         let read_upto = self.mark_of(user, &row, &person_tag)?;
-        let counted = self.counted(&person_tag, read_upto)?;
         let before = before.unwrap_or(Cursor {
             time: i64::MAX,
             tag: [0xff; 32],
@@ -345,8 +319,8 @@ impl Database {
             notes,
             older,
             read_upto,
-            newest_number: counted.newest_number,
-            unread: counted.unread,
+            newest_number: self.newest_number(&person_tag)?,
+            unread: self.unread(&person_tag, read_upto)?,
         }))
     }
 

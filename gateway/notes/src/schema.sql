@@ -20,6 +20,7 @@ CREATE TABLE notes (
     body   BLOB NOT NULL
 ) STRICT;
 CREATE INDEX notes_of_a_person ON notes (person, time, tag);
+CREATE INDEX notes_by_arrival ON notes (person, number);
 CREATE INDEX notes_by_age ON notes (time, tag);
 
 -- What is searched: folded texts of several notes in each, under the person's key.

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::database::Database;
 use crate::key::{Cipher, Kind, Tag, identity};
-use crate::read::PersonRow;
+use crate::read::{PersonRow, UNREAD_COUNTED};
 use crate::writing::Writing;
 use crate::{Error, Store};
 
@@ -22,6 +22,29 @@ impl Database {
         mark(&self.connection, &person.cipher, tag, &reader)
     }
 
+    /// How many of this person's notes came after the one numbered `upto`.
+    pub(crate) fn unread(&self, person: &Tag, upto: i64) -> Result<u64, Error> {
+        let most = i64::try_from(UNREAD_COUNTED).unwrap_or(i64::MAX);
+        let count: i64 = self
+            .connection
+            .prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM notes WHERE person = ?1 AND number > ?2 LIMIT ?3)",
+            )
+            .and_then(|mut query| query.query_row(params![person, upto, most], |row| row.get(0)))
+            .map_err(Error::database("count unread notes"))?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// The highest number of this person's notes; 0 where there are none.
+    pub(crate) fn newest_number(&self, person: &Tag) -> Result<i64, Error> {
+        let newest: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT max(number) FROM notes WHERE person = ?1")
+            .and_then(|mut query| query.query_row([person], |row| row.get(0)))
+            .map_err(Error::database("find the newest note"))?;
+        Ok(newest.unwrap_or_default())
+    }
+
     /// Marks this person's notes up to the one numbered `upto` as read by `user`. `false` when there is no such person for
     /// this user.
     pub(crate) fn mark_read(&self, user: &str, person: &str, upto: i64) -> Result<bool, Error> {
@@ -29,14 +52,9 @@ impl Database {
         let Some(row) = self.may_read(user, &tag)? else {
             return Ok(false);
         };
-        let newest: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT max(number) FROM notes WHERE person = ?1")
-            .and_then(|mut query| query.query_row([tag], |row| row.get(0)))
-            .map_err(Error::database("find the newest note"))?;
         let reader = self.keys.tag(Kind::Staff, user);
         // Never beyond what there is: what comes later is unread, whatever a browser sends.
-        let upto = upto.min(newest.unwrap_or_default());
+        let upto = upto.min(self.newest_number(&tag)?);
         if upto <= mark(&self.connection, &row.cipher, &tag, &reader)? {
             return Ok(true);
         }

@@ -169,7 +169,7 @@ async fn words_are_found_however_they_are_written() {
     }
     let found = found(&store, "u", "高橋").await;
     let person = &found.persons[0];
-    assert_eq!((person.id.as_str(), person.notes), ("q", 2));
+    assert_eq!((person.id.as_str(), person.unread), ("q", 2));
     assert_eq!(
         (found.persons.len(), found.more, found.cut_short),
         (1, false, false)
