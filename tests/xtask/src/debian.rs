@@ -85,6 +85,8 @@ const NEEDS: &[Need] = &[
     need(&["nginx-light"], &[Test]),
     // Moves the wall clock of the box and the city, so that a test sees days pass.
     need(&["faketime"], &[Test]),
+    // Reads what the store has left on disk, with other eyes than the store's.
+    need(&["sqlite3"], &[Test]),
     // libFuzzer is C++.
     need(&["g++"], &[Fuzz]),
     // The bench: a Debian 13 tree for its peers, and the load.
