@@ -226,7 +226,7 @@ impl Stage {
         let words: Needles = day::all()
             .map(|number| (day::word(number), day::word(number).into_bytes()))
             .collect();
-        let mut found = remains::found(&self.facility.gateway.directory().to_owned(), &words);
+        let mut found = remains::found(self.facility.gateway.directory(), &words);
         let now = remains::rows_by_person(&self.state().join(WATCHED));
         let purged: Needles = self
             .morning
