@@ -13,15 +13,21 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::compliance::{Kept, groups, to_do};
 use crate::moment::minute;
 use crate::pages::{Certificates, Frame, Home, Managed, Plain};
-use crate::response::{Fault, Page, Referrer, content_policy, html, see_other, support_code};
+use crate::response::{
+    Fault, Page, Referrer, content_policy, html, no_content, see_other, support_code,
+};
 use crate::sessions::{NoRandomness, Sessions};
 use crate::words::{Headline, Light, headline, machinery, rows};
 use crate::{
-    Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, RegistersDesk, ReportDesk, Staff,
+    Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, RegistersDesk, ReportDesk, SessionId,
+    Staff, ViewId,
 };
 
 /// The one path prefix on the notebook's origin that is the box's own.
 pub const RESERVED_PREFIX: &str = "/.well-known/renraku-gateway/";
+
+/// Where a page says that it is left.
+const LEFT: &str = "/left";
 
 /// The cookie of a reader's session. The prefix makes browsers insist on Secure, this host only, and all paths
 /// (RFC 6265bis §4.1.3.2).
@@ -101,9 +107,16 @@ impl Console {
     }
 
     /// Answers one request.
-    pub async fn respond(&self, request: ConsoleRequest) -> Page {
+    pub async fn respond(&self, mut request: ConsoleRequest) -> Page {
+        request.view = ViewId::new();
         let head_only = request.method == Method::HEAD;
         let on_notebook = request.path.starts_with(RESERVED_PREFIX);
+        if request.is_navigation()
+            && request.path != LEFT
+            && let Some(session) = self.session(&request)
+        {
+            self.desk.moves_on(session);
+        }
         let mut page = match self.route(&request).await {
             Ok(page) => page,
             Err(fault) => self.refuse(&fault, on_notebook),
@@ -167,6 +180,10 @@ impl Console {
             "/sign-out" => match method(request, "POST")? {
                 Verb::Read => Err(Fault::Method("POST")),
                 Verb::Post => self.sign_out(request),
+            },
+            LEFT => match method(request, "POST")? {
+                Verb::Read => Err(Fault::Method("POST")),
+                Verb::Post => self.left(request),
             },
             path => match path.strip_prefix("/notes/") {
                 Some(person) => self.notes(get(request)?, person).await,
@@ -330,6 +347,21 @@ impl Console {
         self.sessions.find(request.cookie(COOKIE)?, now)
     }
 
+    /// The session that the request belongs to, if it is still good.
+    pub(crate) fn session(&self, request: &ConsoleRequest) -> Option<SessionId> {
+        self.reader(request, self.desk.now())?;
+        Some(self.sessions.id(request.cookie(COOKIE)?))
+    }
+
+    /// A page was left. The answer is for nobody.
+    fn left(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
+        let view = ViewId::parse(&request.body).ok_or(Fault::BadRequest)?;
+        if let Some(session) = self.session(request) {
+            self.desk.left(session, view);
+        }
+        Ok(no_content())
+    }
+
     pub(crate) fn is_manager(&self, request: &ConsoleRequest) -> bool {
         self.manager(request).is_ok()
     }
@@ -370,6 +402,7 @@ impl Console {
         }
         if let (Some(reader), Some(store)) = (self.reader(request, now), self.desk.store()) {
             // A store in trouble costs the name in the corner, not the page.
+            frame.view = Some(request.view);
             if let Ok(Some(staff)) = store.staff(&reader.user).await {
                 frame.reader = Some(staff.display_name.reveal().to_owned());
             }
@@ -513,6 +546,15 @@ mod tests {
             unreachable!()
         }
         fn store(&self) -> Option<gateway_notes::Store> {
+            unreachable!()
+        }
+        fn reading(&self, _: crate::Visit) -> Option<gateway_notes::Store> {
+            unreachable!()
+        }
+        fn moves_on(&self, _: SessionId) {
+            unreachable!()
+        }
+        fn left(&self, _: SessionId, _: ViewId) {
             unreachable!()
         }
     }

@@ -9,6 +9,8 @@ use gateway_notes::Store;
 use gateway_policy::{Snapshot, Timestamp, Verdict};
 use zeroize::Zeroizing;
 
+use crate::{SessionId, ViewId, Visit};
+
 /// An answer that may take a while.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -34,8 +36,17 @@ pub trait Desk: Send + Sync + 'static {
     /// Only asked where [`SetupStatus::code_required`].
     fn is_setup_code(&self, code: Entry) -> Answer<'_, bool>;
 
-    /// The store of notes; `None` while there is none.
+    /// The store of notes; `None` while there is none. Persons and notes cannot be read through this handle.
     fn store(&self) -> Option<Store>;
+
+    /// The store for one visit: what is read through this handle is recorded first, and not answered when it cannot be.
+    fn reading(&self, visit: Visit) -> Option<Store>;
+
+    /// Somebody in this session asks for another page: what it looked at before is over.
+    fn moves_on(&self, session: SessionId);
+
+    /// A page was left.
+    fn left(&self, session: SessionId, view: ViewId);
 }
 
 /// Something a person typed that must not be kept: wiped when dropped, shown nowhere.

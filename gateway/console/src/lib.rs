@@ -1,6 +1,6 @@
 //! The box's own pages on the LAN: setting up, how the box stands, and reading stored notes.
 //!
-//! Rendered on the server, in Japanese, without scripts. It opens no socket, knows no clock and does nothing itself:
+//! Rendered on the server, in Japanese; every page works without scripts. It opens no socket, knows no clock and does nothing itself:
 //! what it shows and what it sets in motion goes through a [`Desk`], which the daemon implements.
 #![forbid(unsafe_code)]
 
@@ -26,6 +26,7 @@ mod request;
 mod response;
 mod sessions;
 mod setup;
+mod visit;
 mod words;
 
 pub use break_glass::{Actor, BreakGlass, BreakGlassDesk, Key, Opening, Reason};
@@ -45,3 +46,4 @@ pub use registers::{
 pub use report::{About, Channel, Engine, Line, Machinery, Mark, Report, ReportDesk};
 pub use request::{ConsoleRequest, Staff};
 pub use sessions::NoRandomness;
+pub use visit::{SessionId, ViewId, Visit};

@@ -7,9 +7,9 @@ use gateway_policy::calendar::{next_support, support_is_open};
 use crate::compliance::Group;
 use crate::console::Config;
 use crate::moment::{day, machine, minute};
-use crate::response::STYLE;
+use crate::response::{SCRIPT, STYLE};
 use crate::words::{Headline, Row};
-use crate::{Certificate, Message};
+use crate::{Certificate, Message, ViewId};
 
 /// What stands around every page.
 pub(crate) struct Frame<'a> {
@@ -21,6 +21,9 @@ pub(crate) struct Frame<'a> {
     /// The name of whoever is signed in.
     pub(crate) reader: Option<String>,
     pub(crate) style: &'static str,
+    /// What the page calls itself when it is left; only where somebody is signed in.
+    pub(crate) view: Option<ViewId>,
+    pub(crate) script: &'static str,
     /// On the notebook's origin there are no pages of ours to navigate to.
     pub(crate) navigation: bool,
     /// The facility's manager is signed in, and these parts of the box have pages.
@@ -59,6 +62,8 @@ impl<'a> Frame<'a> {
             refresh: None,
             reader: None,
             style: STYLE,
+            view: None,
+            script: SCRIPT,
             navigation: true,
             managed: Managed::default(),
             admitted: true,

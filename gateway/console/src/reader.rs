@@ -11,7 +11,7 @@ use crate::console::{COOKIE, Console};
 use crate::moment::minute;
 use crate::pages::{Banner, NoteView, Notes, Notices, PersonView, Persons, Plain};
 use crate::response::{Fault, Page, see_other};
-use crate::{ConsoleRequest, Link, Staff, form};
+use crate::{ConsoleRequest, Link, Staff, Visit, form};
 
 /// Notes on one page.
 const PAGE: usize = 50;
@@ -65,7 +65,7 @@ impl Console {
         let Some(staff) = self.reader(request, self.desk.now()) else {
             return self.sign_in_first(request, false);
         };
-        let Some(store) = self.store_for(&staff).await? else {
+        let Some(store) = self.store_for(request, &staff).await? else {
             return self.nothing_to_read();
         };
         let persons = store.persons_for(&staff.user).await.map_err(Fault::Store)?;
@@ -93,7 +93,7 @@ impl Console {
         let Some(staff) = self.reader(request, self.desk.now()) else {
             return self.sign_in_first(request, false);
         };
-        let Some(store) = self.store_for(&staff).await? else {
+        let Some(store) = self.store_for(request, &staff).await? else {
             return self.nothing_to_read();
         };
         let id = decode(person)?;
@@ -138,8 +138,17 @@ impl Console {
     }
 
     /// The store, if this staff member may read anything in it.
-    async fn store_for(&self, staff: &Staff) -> Result<Option<Store>, Fault> {
-        let Some(store) = self.desk.store() else {
+    /// What is read through it is recorded.
+    async fn store_for(
+        &self,
+        request: &ConsoleRequest,
+        staff: &Staff,
+    ) -> Result<Option<Store>, Fault> {
+        let Some(session) = self.session(request) else {
+            return Ok(None);
+        };
+        let visit = Visit::new(request, staff.clone(), session);
+        let Some(store) = self.desk.reading(visit) else {
             return Ok(None);
         };
         let known = store.staff(&staff.user).await.map_err(Fault::Store)?;

@@ -8,6 +8,8 @@ use gateway_notes::Role;
 use gateway_policy::{DeviceId, Timestamp};
 use http::{HeaderMap, Method, header};
 
+use crate::ViewId;
+
 /// A request for one of the box's own pages, read completely.
 pub struct ConsoleRequest {
     /// Method.
@@ -28,6 +30,8 @@ pub struct ConsoleRequest {
     pub staff: Option<Staff>,
     /// The registered device it comes from, by the client certificate of the connection.
     pub device: Option<DeviceId>,
+    /// Names the page that this request opens; made anew for each request when it is answered.
+    pub view: ViewId,
 }
 
 impl fmt::Debug for ConsoleRequest {
@@ -144,6 +148,7 @@ mod tests {
             peer: IpAddr::from([127, 0, 0, 1]),
             staff: None,
             device: None,
+            view: ViewId::default(),
         }
     }
 

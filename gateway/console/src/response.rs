@@ -15,6 +15,9 @@ pub(crate) type Page = Response<Bytes>;
 /// The style sheet of all pages, which stands in each of them: the reserved path on the notebook's origin has no other.
 pub(crate) const STYLE: &str = include_str!("../templates/style.css");
 
+/// The one script: tells the box when a page is left, for the log of accesses. Without it, the next page tells.
+pub(crate) const SCRIPT: &str = include_str!("../templates/left.js");
+
 /// Why a request is not answered as asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Fault {
@@ -95,6 +98,10 @@ impl Fault {
                 "この入口はもう使えません（一度だけ、1分以内に使えます）。",
                 "連絡帳の画面に戻って、もう一度「保存した連絡」を開いてください。",
             ),
+            Self::Store(gateway_notes::Error::NotRecorded) => (
+                "閲覧の記録を残せないため、いまは表示できません。",
+                "装置が自動で直しています。数分たってから開き直してください。続くときは、事業所管理者に確認してください。",
+            ),
             Self::Store(_) => (
                 "保存した連絡をいま読み出せません。",
                 "装置が自動で直しています。数分たってから開き直してください。",
@@ -117,11 +124,13 @@ pub(crate) enum Referrer {
     Own,
 }
 
-/// The policy for content (CSP): nothing but this style sheet, and forms to this origin.
+/// The policy for content (CSP): nothing but this style sheet and this script, and forms and its one message to this origin.
 pub(crate) fn content_policy() -> String {
-    let hash = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+    let hash = |text: &str| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
+    let (style, script) = (hash(STYLE), hash(SCRIPT));
     format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; connect-src 'self'; \
+         form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     )
 }
 
@@ -171,6 +180,14 @@ pub(crate) fn see_other(location: &str) -> Result<Page, Fault> {
     secure(&mut response);
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
+}
+
+/// 204 No Content.
+pub(crate) fn no_content() -> Page {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    secure(&mut response);
+    response
 }
 
 fn secure(response: &mut Page) {

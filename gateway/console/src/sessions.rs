@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use gateway_policy::Timestamp;
 
-use crate::Staff;
+use crate::{SessionId, Staff};
 
 /// The operating system gives no randomness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +86,12 @@ impl Sessions {
             .get(&tag)
             .filter(|staff| staff.until > now)
             .cloned()
+    }
+
+    /// What a session is called where its cookie must not be known.
+    pub(crate) fn id(&self, token: &str) -> SessionId {
+        let [a, b, c, d, e, f, g, h, ..] = self.tag(token);
+        SessionId([a, b, c, d, e, f, g, h])
     }
 
     pub(crate) fn end(&self, token: &str) {

@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use gateway_city::feed::FeedState;
-use gateway_console::{Answer, BoxStatus, Desk, Entry, Link, Message, Provenance, SetupStatus};
+use gateway_console::{
+    Answer, BoxStatus, Desk, Entry, Link, Message, Provenance, SessionId, SetupStatus, ViewId,
+    Visit,
+};
 use gateway_notes::Store;
 use gateway_policy::{Gate, Timestamp};
 use gateway_provisioning::{
@@ -18,6 +21,7 @@ use gateway_provisioning::{
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use crate::accesses::Accesses;
 use crate::certificates::{Certificates, chain};
 use crate::late_vault::LateVault;
 use crate::posture::{self, Posture};
@@ -36,6 +40,8 @@ pub(crate) struct BoxDesk {
     pub(crate) certificates: Arc<Certificates>,
     /// The TPM.
     pub(crate) vault: Arc<LateVault>,
+    /// The log of accesses.
+    pub(crate) accesses: Arc<Accesses>,
     /// The store of notes.
     pub(crate) notes: Arc<StoredNotes>,
     /// Where the feed stands.
@@ -257,6 +263,19 @@ impl Desk for BoxDesk {
 
     fn store(&self) -> Option<Store> {
         self.notes.store()
+    }
+
+    fn reading(&self, visit: Visit) -> Option<Store> {
+        let witness = self.accesses.witness(visit);
+        Some(self.notes.store()?.witnessed(Arc::new(witness)))
+    }
+
+    fn moves_on(&self, session: SessionId) {
+        self.accesses.moves_on(session);
+    }
+
+    fn left(&self, session: SessionId, view: ViewId) {
+        self.accesses.left(session, view);
     }
 }
 

@@ -1,5 +1,6 @@
 //! gatewayd: the facility gateway's daemon. Reads its configuration and hands it to [`startup`]; decides nothing.
 
+mod accesses;
 mod antivirus;
 mod audit;
 mod box_posture;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gateway_console::{Console, ConsoleRequest, Staff};
+use gateway_console::{Console, ConsoleRequest, Staff, ViewId};
 use gateway_proxy::{LocalPages, LocalRequest, LocalResponse, Role};
 use http::header;
 use tokio::runtime::Handle;
@@ -76,5 +76,6 @@ fn console_request(request: LocalRequest) -> ConsoleRequest {
             until: staff.until,
         }),
         device,
+        view: ViewId::default(),
     }
 }

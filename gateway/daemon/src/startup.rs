@@ -26,6 +26,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::accesses::Accesses;
 use crate::antivirus::Antivirus;
 use crate::certificates::{Certificates, held};
 use crate::config::{Config, Protocol};
@@ -208,6 +209,7 @@ async fn start(
         provisioner: Arc::clone(&provisioner),
         certificates: Arc::clone(&certificates),
         vault: Arc::clone(&vault),
+        accesses: Arc::new(Accesses::default()),
         notes: Arc::clone(&notes),
         feed: feed.clone(),
         run: Arc::new(Run::default()),

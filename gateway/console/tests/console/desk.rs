@@ -4,9 +4,12 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use gateway_console::{
     Answer, BoxStatus, Certificate, Config, Console, ConsoleRequest, Desk, Entry, Link, Message,
-    Provenance, SetupStatus, Staff,
+    Provenance, SessionId, SetupStatus, Staff, ViewId, Visit,
 };
-use gateway_notes::{Attachment, Change, Event, Limits, Personal, Role, Store, StoreKey};
+use gateway_notes::{
+    Attachment, Change, Event, Limits, NotRecorded, Personal, Reading, Role, Store, StoreKey,
+    Witness,
+};
 use gateway_policy::{
     BOX_CHECKS, Certificate as Held, Check, DeviceId, Evidence, FACILITY_CHECKS, Gate, Grade,
     Ledger, Observation, Observed, Snapshot, Source, Standing, Subject, Timestamp,
@@ -32,6 +35,10 @@ pub(crate) struct Arranged {
     pub(crate) answer: Result<(), Message>,
     pub(crate) entered: Vec<(String, String)>,
     pub(crate) imported: Vec<(Bytes, String)>,
+    /// What was recorded of reading, in order.
+    pub(crate) looked: Vec<String>,
+    /// Nothing more can be recorded.
+    pub(crate) record_full: bool,
 }
 
 #[derive(Clone)]
@@ -87,6 +94,42 @@ impl Desk for TestDesk {
 
     fn store(&self) -> Option<Store> {
         self.0.lock().unwrap().store.clone()
+    }
+
+    fn reading(&self, visit: Visit) -> Option<Store> {
+        let user = visit.staff.user.clone();
+        let witness = Noted(self.clone(), user, visit.view);
+        Some(self.store()?.witnessed(Arc::new(witness)))
+    }
+
+    fn moves_on(&self, _: SessionId) {
+        self.0.lock().unwrap().looked.push("moves on".to_owned());
+    }
+
+    fn left(&self, _: SessionId, view: ViewId) {
+        let line = format!("left {view}");
+        self.0.lock().unwrap().looked.push(line);
+    }
+}
+
+/// Writes down what the pages read.
+struct Noted(TestDesk, String, ViewId);
+
+impl Witness for Noted {
+    fn recorded(
+        &self,
+        reading: Reading,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), NotRecorded>> + Send + '_>> {
+        let mut arranged = self.0.0.lock().unwrap();
+        let (what, user, view) = (reading.what, &self.1, self.2);
+        let line = format!("{user} {what:?} {:?} {view}", reading.person);
+        arranged.looked.push(line);
+        let answer = if arranged.record_full {
+            Err(NotRecorded)
+        } else {
+            Ok(())
+        };
+        Box::pin(async move { answer })
     }
 }
 
@@ -176,6 +219,8 @@ pub(crate) fn console() -> (Console, TestDesk) {
         answer: Ok(()),
         entered: Vec::new(),
         imported: Vec::new(),
+        looked: Vec::new(),
+        record_full: false,
     })));
     let config = Config {
         console_host: "box.takahagi.localhost".into(),
@@ -312,6 +357,7 @@ pub(crate) fn get(host: &str, target: &str) -> Request {
         peer: IpAddr::from([192, 0, 2, 7]),
         staff: None,
         device: None,
+        view: ViewId::default(),
     })
 }
 

@@ -1,0 +1,1 @@
+addEventListener("pagehide",function(){navigator.sendBeacon("/left",document.body.dataset.view)})
