@@ -57,6 +57,7 @@ impl Database {
             directory: directory.to_owned(),
         };
         database.sweep_attachments()?;
+        database.stay_switched_off()?;
         Ok((database, opened))
     }
 

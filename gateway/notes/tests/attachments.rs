@@ -113,7 +113,7 @@ async fn with_files(directory: &Path, files: &[(&str, usize)]) -> Store {
 }
 
 fn content(size: usize) -> Vec<u8> {
-    (0..size).map(|n| (n % 249) as u8).collect()
+    (0..size).map(|n| u8::try_from(n % 249).unwrap()).collect()
 }
 
 /// Fetches everything wanted and says of each what `judge` says.

@@ -38,16 +38,24 @@ pub struct Policy {
 }
 
 /// Bounds of the store of recent notes that the city may tighten.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreBounds {
     /// Notes older than this many days are forgotten; 0 switches the store off.
     pub days: Option<u32>,
-    /// The most bytes.
+    /// The most bytes, attachments among them.
     pub bytes: Option<u64>,
+    /// The most notes.
+    pub notes: Option<u64>,
     /// For how many hours without the city stored notes stay readable.
     pub offline_hours: Option<u32>,
     /// Whether attachments are stored.
     pub attachments: Option<bool>,
+    /// The largest attachment, in bytes.
+    pub attachment_bytes: Option<u64>,
+    /// Attachments of notes older than this many days are not stored.
+    pub attachment_days: Option<u32>,
+    /// Media types of attachments; `image/*` stands for all pictures. An empty list: none.
+    pub attachment_types: Option<Vec<String>>,
     /// Whether sessions that the city opened go on while it is away.
     pub offline_sessions: Option<bool>,
     /// Whether staff may sign in with a PIN while the city is away.
@@ -68,6 +76,9 @@ pub struct Downloads {
     /// Seconds for which text passes unscanned while a scanner that has just worked is down, 0 to 900.
     pub text_seconds: i64,
 }
+
+/// The largest attachment that any policy may have stored, in bytes: what the scanner takes.
+pub const ATTACHMENT_BYTES: u64 = 50 << 20;
 
 /// The longest time for which text passes unscanned (§1.5 of the compliance research), in seconds.
 pub const TEXT_SECONDS: i64 = 15 * 60;

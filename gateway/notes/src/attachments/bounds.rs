@@ -97,7 +97,8 @@ impl Database {
         let was_off = meta(&self.connection, OFF)?.is_some();
         self.limits = limits;
         self.attachments = attachments;
-        if off != was_off {
+        // Said again: what came in meanwhile, if anything did, goes too.
+        if off != was_off || (off && self.holds_a_person()?) {
             self.start_afresh()?;
             if off {
                 set_meta(&self.connection, OFF, &[1])?;
@@ -106,6 +107,22 @@ impl Database {
         }
         self.tidy(now)?;
         Ok(false)
+    }
+
+    /// On opening: what the policy said last holds until it is heard again.
+    pub(crate) fn stay_switched_off(&mut self) -> Result<(), Error> {
+        if meta(&self.connection, OFF)?.is_some() {
+            self.limits.days = 0;
+        }
+        Ok(())
+    }
+
+    fn holds_a_person(&self) -> Result<bool, Error> {
+        self.connection
+            .query_row("SELECT EXISTS (SELECT 1 FROM persons)", [], |row| {
+                row.get(0)
+            })
+            .map_err(Error::database("look for persons"))
     }
 
     /// Takes away the files that the policy does not have kept by now.

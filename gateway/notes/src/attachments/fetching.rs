@@ -367,6 +367,7 @@ impl Database {
     ) -> Result<bool, Error> {
         let from: &[State] = match judgement {
             Judgement::Lost => &[State::Partial, State::Fetched, State::Readable],
+            Judgement::Wrong => &[State::Partial, State::Fetched],
             _ => &[State::Fetched],
         };
         let done = self.step(asked, from, |row, body| match judgement {

@@ -294,7 +294,7 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         let directory = Directory::of(store.path());
         for size in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, 3 * CHUNK + 7] {
-            let plain: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let plain: Vec<u8> = (0..size).map(|n| u8::try_from(n % 251).unwrap()).collect();
             let (key, name) = (FileKey::generate().unwrap(), directory.create().unwrap());
             fill(&directory, &key, &name, &plain, 50_000);
             let content = Content::open(

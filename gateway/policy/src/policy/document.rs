@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::devices::{self, DevicesText};
-use super::{Downloads, Policy, StoreBounds, TEXT_SECONDS, Window};
+use super::{ATTACHMENT_BYTES, Downloads, Policy, StoreBounds, TEXT_SECONDS, Window};
 use crate::{Authority, Check, Effect, Part, Timestamp, Wait, Waiver, WaiverError, bounds, hex};
 
 /// The largest document, in bytes.
@@ -20,6 +20,8 @@ const WINDOWS: usize = 14;
 const TEXTS: usize = 128;
 const TEXT_BYTES: usize = 4096;
 const WORD_BYTES: usize = 64;
+const MEDIA_TYPES: usize = 64;
+const MEDIA_TYPE_BYTES: usize = 128;
 
 /// What a policy is read against.
 #[derive(Clone, Copy, Debug)]
@@ -142,6 +144,9 @@ pub enum PolicyFault {
     /// The same release is named twice.
     #[error("devices.systems[{0}] names a release again")]
     SystemTwice(usize),
+    /// Not a media type.
+    #[error("store.attachment_types[{0}] is no media type")]
+    MediaType(usize),
     /// Not the name of a program.
     #[error("{0}[{1}] is no name of a program")]
     Program(&'static str, usize),
@@ -200,6 +205,10 @@ struct Store {
     bytes: Option<u64>,
     offline_hours: Option<u32>,
     attachments: Option<bool>,
+    notes: Option<u64>,
+    attachment_bytes: Option<u64>,
+    attachment_days: Option<u32>,
+    attachment_types: Option<Vec<String>>,
     offline_sessions: Option<bool>,
     offline_pin: Option<bool>,
 }
@@ -366,7 +375,23 @@ impl Reading {
         self.require(bytes, PolicyFault::Bound("store.bytes"));
         let hours = within(store.offline_hours.map(u64::from), 30 * 24);
         self.require(hours, PolicyFault::Bound("store.offline_hours"));
+        let notes = within(store.notes, 1_000_000);
+        self.require(notes, PolicyFault::Bound("store.notes"));
+        let largest = within(store.attachment_bytes, ATTACHMENT_BYTES);
+        self.require(largest, PolicyFault::Bound("store.attachment_bytes"));
+        let age = within(store.attachment_days.map(u64::from), 90);
+        self.require(age, PolicyFault::Bound("store.attachment_days"));
+        let types = store.attachment_types.as_deref().unwrap_or_default();
+        let few = types.len() <= MEDIA_TYPES;
+        self.require(few, PolicyFault::TooLong("store.attachment_types"));
+        for (place, text) in types.iter().enumerate().take(MEDIA_TYPES) {
+            self.require(is_media_type(text), PolicyFault::MediaType(place));
+        }
         self.policy.store = StoreBounds {
+            notes: store.notes,
+            attachment_bytes: store.attachment_bytes,
+            attachment_days: store.attachment_days,
+            attachment_types: store.attachment_types.clone(),
             days: store.days,
             bytes: store.bytes,
             offline_hours: store.offline_hours,
@@ -467,6 +492,20 @@ fn window(text: &WindowText) -> Option<Window> {
         from: minute(&text.from)?,
         to: minute(&text.to)?,
     })
+}
+
+/// `type/subtype` or `type/*` of RFC 9110 tokens (section 8.3.1), without parameters.
+fn is_media_type(text: &str) -> bool {
+    let token = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
+    };
+    text.len() <= MEDIA_TYPE_BYTES
+        && text
+            .split_once('/')
+            .is_some_and(|(main, sub)| token(main) && (sub == "*" || token(sub)))
 }
 
 /// `HH:MM` as the minute of the day.

@@ -70,7 +70,10 @@ fn everything_a_policy_may_say_is_taken_over() {
             set("PC-AV", "major.restrict", 600),
         ],
         "waivers": [{ "check": "UPD", "until": NOW.plus(30 * DAY).0, "reason": "版に不具合" }],
-        "store": { "days": 14, "attachments": false },
+        "store": {
+            "days": 14, "attachments": false, "notes": 5000, "attachment_bytes": 1 << 20, "attachment_days": 7,
+            "attachment_types": ["image/*", "application/pdf"],
+        },
         "downloads": { "macros": true, "listed": ["ab".repeat(32)], "text_seconds": 0 },
         "windows": [{ "days": ["sat", "sun"], "from": "22:00", "to": "05:30" }],
         "terms_version": "令和8年4月",
@@ -96,6 +99,15 @@ fn everything_a_policy_may_say_is_taken_over() {
         (policy.store.days, policy.store.attachments),
         (Some(14), Some(false))
     );
+    let store = &policy.store;
+    assert_eq!(
+        (store.notes, store.attachment_bytes, store.attachment_days),
+        (Some(5000), Some(1 << 20), Some(7))
+    );
+    assert_eq!(
+        store.attachment_types.as_deref().unwrap_or_default(),
+        ["image/*", "application/pdf"]
+    );
     assert!(policy.downloads.macros && !policy.downloads.executables);
     assert_eq!(policy.downloads.listed, [[0xab; 32]]);
     assert_eq!(policy.downloads.text_seconds, 0);
@@ -103,6 +115,38 @@ fn everything_a_policy_may_say_is_taken_over() {
     assert_eq!(policy.phone.as_deref(), Some("0293-22-0080"));
     assert_eq!(VersionFloor::kept(3).raised(&policy).version(), 9);
     assert_eq!(VersionFloor::kept(12).raised(&policy).version(), 12);
+}
+
+#[test]
+fn a_store_is_bounded_whatever_the_policy_says() {
+    let refused = |store: Value| faults(&with("store", store));
+    for (member, most) in [
+        ("notes", 1_000_000_u64),
+        ("attachment_bytes", 50 << 20),
+        ("attachment_days", 90),
+    ] {
+        assert!(read(&with("store", json!({ member: most }))).is_ok());
+        assert_eq!(refused(json!({ member: most + 1 })).len(), 1, "{member}");
+    }
+    for text in [
+        "",
+        "png",
+        "image/",
+        "/png",
+        "image/*/x",
+        "image/p ng",
+        "*/*",
+    ] {
+        assert_eq!(
+            refused(json!({ "attachment_types": [text] })),
+            [PolicyFault::MediaType(0)],
+            "{text}"
+        );
+    }
+    assert_eq!(
+        refused(json!({ "attachment_types": vec!["image/png"; 65] })),
+        [PolicyFault::TooLong("store.attachment_types")]
+    );
 }
 
 #[test]
