@@ -49,6 +49,17 @@ pub(crate) struct Identity {
     pub(crate) software: bool,
 }
 
+/// Which first parameters a session encrypts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protect {
+    /// The command's.
+    Command,
+    /// The response's.
+    Response,
+    /// Both.
+    Both,
+}
+
 /// See the module.
 pub(crate) struct Chip {
     pub(crate) context: Context,
@@ -271,6 +282,17 @@ impl Chip {
         action: &'static str,
         command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
     ) -> Result<T, Fault> {
+        self.in_session(action, Protect::Both, command)
+    }
+
+    /// As [`Chip::in_salted_session`], for a command that has something to hide in one direction only: the TPM refuses to
+    /// encrypt what is not there (Part 1 section 21.2).
+    pub(crate) fn in_session<T>(
+        &mut self,
+        action: &'static str,
+        protect: Protect,
+        command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<T, Fault> {
         let srk = self.srk;
         let session = self
             .context
@@ -288,8 +310,8 @@ impl Chip {
             .ok_or(Fault::Vault(VaultError::Unavailable))?;
         let (attributes, mask) = SessionAttributesBuilder::new()
             .with_continue_session(true)
-            .with_decrypt(true)
-            .with_encrypt(true)
+            .with_decrypt(protect != Protect::Response)
+            .with_encrypt(protect != Protect::Command)
             .build();
         let outcome = self
             .context
@@ -302,6 +324,11 @@ impl Chip {
         let value = outcome.map_err(Fault::tss(action))?;
         flushed.map_err(Fault::tss("flush a session"))?;
         Ok(value)
+    }
+
+    /// NV memory wears, so writes are counted.
+    pub(crate) fn count_nv_write(&self) {
+        self.counters.nv_writes.increment();
     }
 
     /// Gives a transient object's slot back.

@@ -79,6 +79,9 @@ pub enum VaultError {
     /// The thread that owns the TPM could not be started, or has ended.
     #[error("the TPM thread is not running")]
     ThreadGone,
+    /// The TPM's NV memory has no room for the root of the store's keys.
+    #[error("the TPM has no room for the root of keys")]
+    NoNvSpace,
     /// Any other answer of the TPM or its software stack.
     #[error("the TPM refused to {action} (code {code:#x})")]
     Tpm {
@@ -102,6 +105,7 @@ impl VaultError {
             | Self::SoftwareTpm { .. }
             | Self::OwnerAuth
             | Self::ClearDisabled
+            | Self::NoNvSpace
             | Self::RefusedToSign
             | Self::Tcti { .. }
             | Self::MalformedBlob { .. }

@@ -44,6 +44,10 @@ pub(crate) enum Class {
     Busy,
     /// A command is switched off in this TPM.
     Disabled,
+    /// The NV memory is full.
+    NvSpace,
+    /// An NV index was defined and never written.
+    Unwritten,
     /// Anything else.
     Other,
 }
@@ -115,6 +119,8 @@ impl Fault {
                 | Kind::Canceled,
             ) => Class::Busy,
             Some(Kind::Disabled) => Class::Disabled,
+            Some(Kind::NvSpace) => Class::NvSpace,
+            Some(Kind::NvUninitialized) => Class::Unwritten,
             _ => Class::Other,
         }
     }
@@ -131,14 +137,17 @@ impl Fault {
                 Class::Auth => VaultError::OwnerAuth,
                 Class::Busy => VaultError::Busy,
                 Class::Disabled if action == "clear" => VaultError::ClearDisabled,
-                Class::Memory | Class::Disabled | Class::Other => VaultError::Tpm {
-                    action,
-                    code: match source {
-                        tss_esapi::Error::Tss2Error(rc) => code(rc),
-                        tss_esapi::Error::WrapperError(_) => 0,
-                    },
-                    source,
-                },
+                Class::NvSpace => VaultError::NoNvSpace,
+                Class::Memory | Class::Disabled | Class::Unwritten | Class::Other => {
+                    VaultError::Tpm {
+                        action,
+                        code: match source {
+                            tss_esapi::Error::Tss2Error(rc) => code(rc),
+                            tss_esapi::Error::WrapperError(_) => 0,
+                        },
+                        source,
+                    }
+                }
             },
         }
     }

@@ -5,6 +5,9 @@
 //! connection dies the thread builds it again and repeats what may be repeated; when the *key* is lost (the TPM was
 //! cleared or exchanged) it says so once and for all with [`VaultError::KeyLost`], which means "enrol again".
 //!
+//! It also keeps the root of the keys under which notes are stored, in NV memory ([`RootVault`]), so that a purge can
+//! destroy what a copy of the disk would need.
+//!
 //! What it does not do: it holds no private key in memory (an [`ImportKey`] passes through once), it keeps no
 //! certificates, it knows nothing of enrolment, and it never signs bytes that are not a TLS 1.3 client
 //! CertificateVerify, a certification request for the very key that signs, a certificate that the device authority of that
@@ -25,6 +28,7 @@ mod fault;
 mod fault_vault;
 mod import;
 mod key_file;
+mod key_root;
 mod owner;
 mod pin;
 mod public_area;
@@ -46,6 +50,7 @@ pub use error::VaultError;
 pub use fault_vault::{Fault as InjectedFault, FaultVault};
 pub use import::ImportKey;
 pub use key_file::{KeyBlob, Provenance, SealedBlob};
+pub use key_root::{Root, RootVault};
 pub use pin::forget_srk;
 pub use slots::{KeySlots, Slot, SlotError};
 pub use tls::rustls_key;

@@ -6,12 +6,14 @@ use crate::{
     chip::{self, Identity},
     csr, device_ca,
     fault::{Class, Fault},
+    key_root,
     owner::Queue,
     pin, storage_root, tls,
 };
 use aws_lc_rs::digest::{SHA256, digest};
 use std::{
     fmt,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -108,7 +110,8 @@ pub trait KeyVault: Send + Sync + fmt::Debug {
     /// disposal record rests on this answer.
     fn prove_loadable(&self, key: &KeyBlob) -> Result<(), VaultError>;
 
-    /// `TPM2_Clear`: every key and sealed secret of this TPM, ours and others', is gone for good. For decommissioning. The
+    /// `TPM2_Clear`: every key, sealed secret and key root of this TPM, ours and others', is gone for good; that no root
+    /// is left is proven. The roots go first, also where clearing itself is then refused. For decommissioning. The
     /// vault answers [`VaultError::KeyLost`] from then on; open a new one to set the box up again.
     ///
     /// # Errors
@@ -158,6 +161,8 @@ pub struct Health {
     pub rebuilds: u64,
     /// Attempts to connect, failed ones included.
     pub connections: u64,
+    /// Writes to NV memory since the start, which wears: some TPMs promise no more than 100,000 for an index.
+    pub nv_writes: u64,
 }
 
 /// A number that only grows.
@@ -181,6 +186,7 @@ pub(crate) struct Counters {
     pub(crate) key_loads: Counter,
     pub(crate) rebuilds: Counter,
     pub(crate) connections: Counter,
+    pub(crate) nv_writes: Counter,
     /// The connection is being built; tells a late answer from an absent TPM.
     pub(crate) down: AtomicBool,
 }
@@ -234,6 +240,10 @@ impl TpmVault {
     /// [`VaultError::OwnerAuth`] when the authorisation needed is not empty.
     pub fn set_clear_disabled(&self, disabled: bool) -> Result<(), VaultError> {
         self.command(move |chip| chip.clear_control(disabled))
+    }
+
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.0.config.state_dir
     }
 
     pub(crate) fn command<T: Send + 'static>(
@@ -373,6 +383,7 @@ impl KeyVault for TpmVault {
             key_loads: counters.key_loads.get(),
             rebuilds: counters.rebuilds.get(),
             connections: counters.connections.get(),
+            nv_writes: counters.nv_writes.get(),
         })
     }
 
@@ -398,9 +409,15 @@ impl KeyVault for TpmVault {
             // A bare connection: clearing must work whatever state the SRK is in, and must not be repeated by itself.
             owner.close();
             chip::connect(&owner.config)
-                .and_then(|mut context| chip::clear(&mut context))
+                .and_then(|mut context| {
+                    // First, and by owner authorisation: the root of the stored notes goes even where clearing is refused.
+                    key_root::undefine_all(&mut context)?;
+                    chip::clear(&mut context)?;
+                    key_root::prove_none_left(&mut context)
+                })
                 .map_err(Fault::into_error)?;
             owner.everything_is_lost();
+            key_root::forget_auth(&owner.config.state_dir)?;
             pin::forget_srk(&owner.config.state_dir)
         })
     }

@@ -4,19 +4,25 @@ use super::Bench;
 use std::{mem, str::FromStr};
 use tss_esapi::{
     Context, TctiNameConf,
-    attributes::ObjectAttributesBuilder,
-    constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK},
-    handles::{AuthHandle, KeyHandle, PersistentTpmHandle, TpmHandle},
+    attributes::{NvIndexAttributesBuilder, ObjectAttributesBuilder},
+    constants::{
+        CapabilityType,
+        tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK},
+    },
+    handles::{
+        AuthHandle, KeyHandle, NvIndexHandle, NvIndexTpmHandle, PersistentTpmHandle, TpmHandle,
+    },
     interface_types::{
         algorithm::{HashingAlgorithm, PublicAlgorithm},
         dynamic_handles::Persistent,
         ecc::EccCurve,
-        resource_handles::{Hierarchy, Provision},
+        resource_handles::{Hierarchy, NvAuth, Provision},
         session_handles::AuthSession,
     },
     structures::{
-        Auth, Digest, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, Public,
-        PublicBuilder, PublicEccParametersBuilder, SignatureScheme, SymmetricDefinitionObject,
+        Auth, CapabilityData, Digest, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme,
+        MaxNvBuffer, NvPublic, Public, PublicBuilder, PublicEccParametersBuilder, SignatureScheme,
+        SymmetricDefinitionObject,
     },
     tss2_esys::TPMT_TK_HASHCHECK,
 };
@@ -126,6 +132,79 @@ impl Neighbour {
             last.contains("2337"),
             "the TPM is in lockout (TPM_RC_LOCKOUT is 2337): {last}"
         );
+    }
+
+    /// Defines an index of `size` bytes that the owner reads and writes; false when there is no room.
+    pub fn define_index(&mut self, at: u32, size: usize) -> bool {
+        let attributes = NvIndexAttributesBuilder::new()
+            .with_owner_read(true)
+            .with_owner_write(true)
+            .build()
+            .expect("attributes");
+        let public = NvPublic::builder()
+            .with_nv_index(NvIndexTpmHandle::new(at).expect("an index"))
+            .with_index_name_algorithm(HashingAlgorithm::Sha256)
+            .with_index_attributes(attributes)
+            .with_data_area_size(size)
+            .build()
+            .expect("a description");
+        self.with_password(|c| c.nv_define_space(Provision::Owner, None, public))
+            .is_ok()
+    }
+
+    fn index(&mut self, at: u32) -> NvIndexHandle {
+        let index = NvIndexTpmHandle::new(at).expect("an index");
+        self.context
+            .execute_without_session(|c| c.tr_from_tpm_public(TpmHandle::NvIndex(index)))
+            .expect("it is there")
+            .into()
+    }
+
+    pub fn undefine_index(&mut self, at: u32) {
+        let index = self.index(at);
+        self.with_password(|c| c.nv_undefine_space(Provision::Owner, index))
+            .expect("undefine");
+    }
+
+    /// The index's size and what reading `size` bytes with this authorisation gives.
+    pub fn read_index(&mut self, at: u32, size: u16, auth: Option<&[u8]>) -> Option<Vec<u8>> {
+        let index = self.index(at);
+        let authority = match auth {
+            Some(auth) => {
+                let auth = Auth::try_from(auth).expect("auth");
+                self.context.tr_set_auth(index.into(), auth).expect("set");
+                NvAuth::NvIndex(index)
+            }
+            None => NvAuth::Owner,
+        };
+        self.with_password(|c| c.nv_read(authority, index, size, 0))
+            .ok()
+            .map(|content| content.value().to_vec())
+    }
+
+    /// Writes with the index's own authorisation value.
+    pub fn write_index(&mut self, at: u32, content: &[u8], auth: &[u8]) {
+        let index = self.index(at);
+        let auth = Auth::try_from(auth).expect("auth");
+        self.context.tr_set_auth(index.into(), auth).expect("set");
+        let content = MaxNvBuffer::try_from(content).expect("small");
+        self.with_password(|c| c.nv_write(NvAuth::NvIndex(index), index, content, 0))
+            .expect("write");
+    }
+
+    /// Indices that are defined between two handles.
+    pub fn indices(&mut self, first: u32, count: u32) -> Vec<u32> {
+        let (data, _) = self
+            .context
+            .execute_without_session(|c| c.get_capability(CapabilityType::Handles, first, count))
+            .expect("list");
+        let CapabilityData::Handles(handles) = data else {
+            return Vec::new();
+        };
+        let handles = handles.into_inner().into_iter().map(u32::from);
+        handles
+            .filter(|handle| (first..first + count).contains(handle))
+            .collect()
     }
 
     fn persistent_srk() -> PersistentTpmHandle {

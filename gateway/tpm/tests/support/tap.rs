@@ -21,6 +21,10 @@ pub struct State {
     /// Cuts the connection at the command after so many; `true` for after the TPM has executed it.
     pub cut: Option<(usize, bool)>,
     pub rewrite: Option<Rewrite>,
+    /// The cut is one of power: nobody answers afterwards.
+    pub stays_cut: bool,
+    /// Nobody answers.
+    pub dead: bool,
 }
 
 #[derive(Clone)]
@@ -46,8 +50,12 @@ impl Tap {
                 thread::spawn(move || relay_commands(client, tpm_port, &state));
             }
         });
+        let of_control = Arc::clone(&tap.state);
         thread::spawn(move || {
             for client in control.incoming().flatten() {
+                if is_dead(&of_control) {
+                    continue;
+                }
                 thread::spawn(move || relay_control(client, tpm_port + 1));
             }
         });
@@ -76,7 +84,15 @@ impl Tap {
     }
 }
 
+fn is_dead(state: &Mutex<State>) -> bool {
+    state.lock().expect("no test thread panicked with it").dead
+}
+
 fn relay_commands(mut client: TcpStream, tpm_port: u16, state: &Mutex<State>) {
+    // Not even a connection: by now the port may be another TPM's.
+    if is_dead(state) {
+        return;
+    }
     let Ok(mut tpm) = TcpStream::connect(("127.0.0.1", tpm_port)) else {
         return;
     };
@@ -91,8 +107,12 @@ fn relay_commands(mut client: TcpStream, tpm_port: u16, state: &Mutex<State>) {
                 }
                 None => None,
             };
+            if state.dead {
+                return;
+            }
             if cut.is_some() {
                 state.cut = None;
+                state.dead = state.stays_cut;
             }
             (state.delay, cut)
         };
