@@ -50,8 +50,9 @@ pub fn routes(city: Arc<City>) -> Router {
         .route("/control/say", post(say))
         .route("/control/forget-events", post(forget_events))
         .with_state(Arc::clone(&city))
-        .merge(crate::tuf::control::routes(city))
-        .layer(DefaultBodyLimit::max(64 * 1024 * 1024))
+        .merge(crate::tuf::control::routes(Arc::clone(&city)))
+        .merge(crate::seed::many::routes(city))
+        .layer(DefaultBodyLimit::max(96 * 1024 * 1024))
 }
 
 fn done(found: bool) -> Answer {

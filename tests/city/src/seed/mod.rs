@@ -3,6 +3,7 @@
 //! Touches nothing in a city that already has facilities.
 
 pub mod files;
+pub mod many;
 pub mod words;
 
 use crate::city::City;
