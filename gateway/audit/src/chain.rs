@@ -65,6 +65,8 @@ pub(crate) struct Mentions {
     pub(crate) receipts: Vec<(u64, Digest, u64)>,
     /// Last entry that was removed by retention, and the first checkpoint kept then.
     pub(crate) removed: Option<(u64, u64)>,
+    /// How the log of accesses stood last.
+    pub(crate) accesses: Option<(Id, u64, Digest)>,
     /// Keys, with the entry that names each.
     pub(crate) keys: BTreeMap<Digest, u64>,
 }
@@ -259,6 +261,13 @@ impl Walk {
                 if let Some(key) = line.digest_of("key") {
                     self.mentions.keys.insert(key, line.number);
                 }
+            }
+            "accesses" => {
+                let named = || {
+                    let log = Id::parse(line.entry.get("log")?.as_str()?)?;
+                    Some((log, line.number_of("count")?, line.digest_of("head")?))
+                };
+                self.mentions.accesses = named().or(self.mentions.accesses);
             }
             "log" => {
                 if let (Some(first), Some(up_to)) =

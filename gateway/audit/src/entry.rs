@@ -11,14 +11,42 @@ use crate::{Digest, Event};
 /// No entry comes near this; a longer line is not ours.
 pub(crate) const LONGEST_LINE: usize = 4096;
 
+/// Where an entry stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number, from 1.
+    pub number: u64,
+    /// Its time.
+    pub at: Timestamp,
+    /// Hash of the entry before.
+    pub previous: Digest,
+}
+
+/// What a log can hold. Written once and never asked again.
+pub trait Record {
+    /// A JSON object with the member `kind`, for this place; number and time are put in by the log. Its line must stay below
+    /// 4 KiB.
+    fn body(&self, place: &Place) -> Value;
+}
+
+impl Record for Event {
+    fn body(&self, _: &Place) -> Value {
+        serde_json::to_value(self).expect("an event is plain data")
+    }
+}
+
 /// The line of entry `number`, with its line feed, and its hash.
 pub(crate) fn line(
     number: u64,
     at: Timestamp,
-    event: &Event,
+    record: &impl Record,
     previous: Digest,
 ) -> (String, Digest) {
-    let mut value = serde_json::to_value(event).expect("an event is plain data");
+    let mut value = record.body(&Place {
+        number,
+        at,
+        previous,
+    });
     if let Value::Object(members) = &mut value {
         members.insert("n".to_owned(), number.into());
         members.insert("at".to_owned(), written(at).into());

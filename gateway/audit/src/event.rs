@@ -17,6 +17,15 @@ pub enum Event {
         /// Why it begins.
         because: Kind,
     },
+    /// How the log of accesses to stored notes stood: what it had then, it must have later too.
+    Accesses {
+        /// Its name.
+        log: Id,
+        /// Its durable entries.
+        count: u64,
+        /// Hash of the last.
+        head: Digest,
+    },
     /// A new file of the log begins.
     Continued {
         /// Name of the log.
@@ -206,7 +215,8 @@ impl Event {
             Self::Continued { .. }
             | Self::Register { .. }
             | Self::Checkpointed { .. }
-            | Self::Acknowledged { .. } => false,
+            | Self::Acknowledged { .. }
+            | Self::Accesses { .. } => false,
         }
     }
 }

@@ -7,6 +7,8 @@
 //! Who writes to the log chooses from closed enums ([`Event`]): there is no field for free text, a name or an address, so
 //! nothing personal can get in by mistake.
 //!
+//! Another log can live in the same kind of chain with records of its own ([`Record`]); the log of accesses does.
+//!
 //! What it does not do: it signs nothing and speaks to nobody (the daemon carries checkpoints to TPM and city), it reads
 //! no clock but the one it is given, and it judges nothing: whether a fault of the log matters is the gate's business.
 
@@ -18,6 +20,7 @@ mod disk;
 mod entry;
 mod event;
 mod log;
+mod reading;
 mod receipt;
 mod recorder;
 mod records;
@@ -27,11 +30,13 @@ mod verify;
 pub use chain::Bend;
 pub use checkpoint::{Checkpoint, NotACheckpoint, SignedCheckpoint, spki_id};
 pub use digest::{Digest, Id};
+pub use entry::{Place, Record};
 pub use event::{
     BreakGlass, Content, Database, DeviceChange, Direction, Event, Incident, Kind, LogFault,
-    PolicyChange, RegisterChange, Version,
+    PolicyChange, RegisterChange, Signature, Version, WaiverChange,
 };
-pub use log::{Log, LogError, Settings};
+pub use log::{Log, LogError, Settings, Synchronisation};
+pub use reading::{Kept, Pages, begun, files, read_file};
 pub use receipt::{Receipt, ReceiptError, TIMESTAMPING, receipt_message};
 pub use recorder::{AuditSink, Ended, Head, NotDurable, Status, start};
 pub use records::{CityCopy, Stored};

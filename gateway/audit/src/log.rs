@@ -2,9 +2,12 @@
 //! does not verify. One owner at a time; it has no thread and no clock.
 
 mod retention;
+mod syncing;
 #[cfg(test)]
 mod tests;
 mod vouching;
+
+pub use syncing::Synchronisation;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -21,7 +24,7 @@ use crate::entry;
 use crate::event::{Kind, LogFault};
 use crate::records::{self, Lines, Stored};
 use crate::verify::{Options, Report, verify};
-use crate::{Checkpoint, Digest, Event, Id};
+use crate::{Checkpoint, Digest, Event, Id, Record};
 
 /// Bounds of the log.
 #[derive(Clone, Debug)]
@@ -32,6 +35,11 @@ pub struct Settings {
     pub keep_days: u32,
     /// The oldest files are removed when all together are longer.
     pub keep_bytes: u64,
+    /// A file whose first entry is so many seconds old is followed by a new one, so that entries go soon after their days are
+    /// over; `None`: only its length decides.
+    pub segment_seconds: Option<u32>,
+    /// Entries and head that were once vouched for elsewhere: a log that has fewer or others when it is opened was changed.
+    pub vouched: Option<(u64, Digest)>,
     /// The city's roots, to check countersignatures when the log is opened.
     pub roots: Vec<CertificateDer<'static>>,
 }
@@ -43,6 +51,8 @@ impl Default for Settings {
             segment_bytes: 4 << 20,
             keep_days: 400,
             keep_bytes: 256 << 20,
+            segment_seconds: None,
+            vouched: None,
             roots: Vec::new(),
         }
     }
@@ -96,6 +106,8 @@ pub struct Log {
     file: File,
     /// First entry of the newest file.
     segment: u64,
+    /// Time of that entry.
+    begun: Timestamp,
     /// Bytes of the newest file that are durable.
     length: u64,
     /// Lines behind them, kept until they are durable too.
@@ -110,6 +122,7 @@ pub struct Log {
     keys: Lines,
     known_keys: BTreeSet<Digest>,
     known_chains: BTreeSet<Digest>,
+    accesses: Option<(Id, u64, Digest)>,
     last_checkpoint: Option<Checkpoint>,
     next_sequence: u64,
     last_receipt: Option<Stored>,
@@ -157,6 +170,7 @@ impl Log {
         }
         let options = Options {
             roots: settings.roots.clone(),
+            written: settings.vouched,
             ..Options::default()
         };
         let report = verify(dir, &options).map_err(failed("be read"))?;
@@ -198,7 +212,7 @@ impl Log {
             settings,
             (Id(id), now, because == Kind::SetAside),
             (1, head),
-            (file, 1, length),
+            (file, 1, now, length),
         )
     }
 
@@ -228,6 +242,7 @@ impl Log {
         let path = segment_path(dir, segment);
         let file = disk.open(&path, false).map_err(failed("be opened"))?;
         let length = whole_lines(&path).map_err(failed("be read"))?;
+        let begun = retention::first_time(&path).map_err(failed("be read"))?;
         let id = report.log.ok_or(LogError::NotOurs)?;
         let opened = report.opened.unwrap_or(now);
         let mut log = Self::with(
@@ -236,8 +251,9 @@ impl Log {
             settings,
             (id, opened, report.after_fault),
             (report.count, report.head),
-            (file, segment, length),
+            (file, segment, begun.unwrap_or(now), length),
         )?;
+        log.accesses = report.accesses;
         log.last_checkpoint.clone_from(&report.last_checkpoint);
         log.last_receipt.clone_from(&report.last_receipt);
         log.next_sequence = report
@@ -263,7 +279,7 @@ impl Log {
         settings: Settings,
         (id, opened, after_fault): (Id, Timestamp, bool),
         (count, head): (u64, Digest),
-        (file, segment, length): (File, u64, u64),
+        (file, segment, begun, length): (File, u64, Timestamp, u64),
     ) -> Result<Self, LogError> {
         let failed = |source| LogError::Disk {
             action: "be opened",
@@ -296,6 +312,7 @@ impl Log {
             durable: (count, head),
             file,
             segment,
+            begun,
             length,
             waiting: Vec::new(),
             written: 0,
@@ -304,6 +321,7 @@ impl Log {
             receipts,
             certificates,
             keys,
+            accesses: None,
             last_checkpoint: None,
             next_sequence: 1,
             last_receipt: None,
@@ -315,17 +333,21 @@ impl Log {
     ///
     /// # Errors
     /// [`LogError::Full`]: too much waits already, and this entry is not in the log.
-    pub fn append(&mut self, event: &Event, at: Timestamp) -> Result<u64, LogError> {
+    pub fn append(&mut self, record: &impl Record, at: Timestamp) -> Result<u64, LogError> {
         if self.waiting.len() > MOST_WAITING {
             return Err(LogError::Full);
         }
         let file_length = self.length + u64::try_from(self.waiting.len()).unwrap_or(u64::MAX);
-        if file_length >= self.settings.segment_bytes && !self.failed {
+        let old = self
+            .settings
+            .segment_seconds
+            .is_some_and(|longest| at.0.saturating_sub(self.begun.0) >= i64::from(longest));
+        if (old || file_length >= self.settings.segment_bytes) && !self.failed {
             // When it fails, the file grows beyond its bound; entries matter more.
             let _ = self.sync().and_then(|()| self.continue_in_new_file(at));
         }
         let number = self.count + 1;
-        let (line, head) = entry::line(number, at, event, self.head);
+        let (line, head) = entry::line(number, at, record, self.head);
         self.waiting.extend(line.as_bytes());
         (self.count, self.head) = (number, head);
         // A failure shows in the next synchronisation.
@@ -383,6 +405,7 @@ impl Log {
         match new_segment(&self.disk, &self.dir, number, &line) {
             Ok((file, length)) => {
                 (self.file, self.segment, self.length) = (file, number, length);
+                self.begun = at;
                 (self.count, self.head) = (number, head);
                 self.durable = (number, head);
                 Ok(())
@@ -400,6 +423,17 @@ impl Log {
             path: self.dir.clone(),
             source,
         }
+    }
+
+    /// Whether everything appended is in the file: it survives this process, though not a power cut yet.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        !self.failed && self.written == self.waiting.len()
+    }
+
+    /// Keeps entries for another number of days from now on.
+    pub const fn keep_days(&mut self, days: u32) {
+        self.settings.keep_days = days;
     }
 
     /// Which log.
@@ -426,10 +460,22 @@ impl Log {
         self.durable
     }
 
+    /// Number and hash of the last entry, durable or not.
+    #[must_use]
+    pub const fn written(&self) -> (u64, Digest) {
+        (self.count, self.head)
+    }
+
     /// Number the next checkpoint must have.
     #[must_use]
     pub const fn next_sequence(&self) -> u64 {
         self.next_sequence
+    }
+
+    /// How the log of accesses stood, as this log had it when it was opened.
+    #[must_use]
+    pub const fn accesses(&self) -> Option<(Id, u64, Digest)> {
+        self.accesses
     }
 
     /// The newest checkpoint.

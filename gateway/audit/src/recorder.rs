@@ -61,6 +61,8 @@ pub struct Status {
     pub broken: Option<Timestamp>,
     /// Since when the disk refuses.
     pub unwritable: Option<Timestamp>,
+    /// How the log of accesses stood, as this log had it when it was opened: its name, entries, head.
+    pub accesses: Option<(Id, u64, Digest)>,
     /// The newest checkpoint.
     pub checkpoint: Option<Checkpoint>,
     /// The city's time in its newest countersignature.
@@ -480,6 +482,7 @@ impl Recorder {
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
+            accesses: self.log.accesses(),
     while let Some(inner) = cause {
         text.push_str(": ");
         text.push_str(&inner.to_string());

@@ -46,6 +46,7 @@ mod tests {
             critical: 0,
             broken: None,
             unwritable: None,
+            accesses: None,
             checkpoint: None,
             acknowledged: None,
             lost: 0,

@@ -59,6 +59,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What is worth knowing and not wrong.
     pub notes: Vec<Note>,
+    /// How the log of accesses stood when it was mentioned last: its name, entries, head.
+    pub accesses: Option<(Id, u64, Digest)>,
     pub(crate) last_checkpoint: Option<Checkpoint>,
     pub(crate) tail: Option<crate::chain::Tail>,
     pub(crate) last_receipt: Option<Stored>,
@@ -508,6 +510,7 @@ impl Judge {
             findings: self.findings,
             notes: self.notes,
             last_checkpoint: self.last_checkpoint,
+            accesses: self.walk.mentions.accesses,
             tail: self.walk.tail,
             last_receipt: self.last_receipt,
         }

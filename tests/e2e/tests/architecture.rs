@@ -25,6 +25,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gateway-notes", &[]),
     ("gateway-antivirus", &[]),
     ("gateway-audit", &["gateway-policy"]),
+    ("gateway-accesslog", &["gateway-audit", "gateway-policy"]),
     ("gateway-ctl", &["gateway-audit"]),
     ("gateway-city", &[]),
     ("gateway-tuf", &["gateway-city", "gateway-policy"]),
@@ -44,6 +45,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "gateway-daemon",
         &[
+            "gateway-accesslog",
             "gateway-antivirus",
             "gateway-audit",
             "gateway-city",

@@ -94,7 +94,7 @@ impl Log {
     }
 }
 
-fn first_time(path: &Path) -> io::Result<Option<Timestamp>> {
+pub(super) fn first_time(path: &Path) -> io::Result<Option<Timestamp>> {
     let bytes = fs::read(path)?;
     let line = bytes
         .split(|byte| *byte == b'\n')
