@@ -63,6 +63,9 @@ pub enum Error {
     /// The reading is on no record, so it is not answered; a handle that reads comes from [`crate::Store::witnessed`].
     #[error("the reading could not be recorded")]
     NotRecorded,
+    /// Nothing personal may be read at this moment, whoever asks.
+    #[error("the store is locked")]
+    Locked,
     /// The thread that owns the store has ended.
     #[error("the store has been closed")]
     Closed,

@@ -34,5 +34,5 @@ pub use read::{
     Cursor, Notice, OneNote, Page, PersonSummary, Staff, Status, StoredNote, UNREAD_COUNTED,
 };
 pub use search::{Found, FoundNote, Part};
-pub use store::{Limits, Opened, Store};
+pub use store::{Guard, Limits, Opened, Store};
 pub use witness::{Looked, NotRecorded, Reading, Witness};

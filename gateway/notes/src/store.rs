@@ -60,7 +60,12 @@ pub struct Store {
     ended: watch::Receiver<()>,
     /// Who records what is read through this handle; without, nothing personal can be read.
     witness: Option<Arc<dyn Witness>>,
+    /// Whether anything personal may be read at this moment; asked at each reading.
+    guard: Option<Guard>,
 }
+
+/// Whether anything personal may be read at this moment, whoever asks. Must not wait.
+pub type Guard = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -95,8 +100,18 @@ impl Store {
             jobs,
             ended,
             witness: None,
+            guard: None,
         };
         Ok((store, opened))
+    }
+
+    /// This handle and all that come from it answer nothing personal while `guard` says no.
+    #[must_use]
+    pub fn guarded(self, guard: Guard) -> Self {
+        Self {
+            guard: Some(guard),
+            ..self
+        }
     }
 
     /// A handle through which persons and notes can be read, each reading recorded by `witness` first.
@@ -247,6 +262,7 @@ impl Store {
         if self.witness.is_none() {
             return Err(Error::NotRecorded);
         }
+        self.permitted()?;
         let answer = self.run(work).await?;
         let about = granted(&answer);
         self.record(Reading {
@@ -261,7 +277,17 @@ impl Store {
     pub(crate) async fn record(&self, reading: Reading) -> Result<(), Error> {
         let witness = self.witness.as_ref().ok_or(Error::NotRecorded)?;
         let recorded = witness.recorded(reading).await;
-        recorded.map_err(|_| Error::NotRecorded)
+        recorded.map_err(|_| Error::NotRecorded)?;
+        // It may have locked while the reading waited for its turn.
+        self.permitted()
+    }
+
+    /// Whether the box may answer anything personal now, whoever asks.
+    pub(crate) fn permitted(&self) -> Result<(), Error> {
+        match &self.guard {
+            Some(guard) if !guard() => Err(Error::Locked),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) async fn run<T: Send + 'static>(

@@ -90,6 +90,7 @@ impl StoredAttachment {
     pub async fn piece(&self, offset: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
         let (user, tag, file) = (self.user.clone(), self.tag, self.file);
         let still = move |database: &mut Database| database.may_go_on(&user, &tag, &file);
+        self.store.permitted()?;
         if !self.store.run(still).await? {
             return Ok(None);
         }
