@@ -26,6 +26,8 @@ mod scanner;
 mod site;
 #[path = "data_path/stand.rs"]
 mod stand;
+#[path = "inspection/two_hundred.rs"]
+mod two_hundred;
 #[path = "inspection/uploads.rs"]
 mod uploads;
 #[path = "inspection/waiting.rs"]
