@@ -4,6 +4,8 @@
 
 use crate::{ecdsa, key_file::Provenance};
 
+const ALG_HMAC: u16 = 0x0005;
+const ALG_KEYEDHASH: u16 = 0x0008;
 const ALG_ECC: u16 = 0x0023;
 const ALG_SHA256: u16 = 0x000b;
 const ALG_NULL: u16 = 0x0010;
@@ -84,6 +86,29 @@ pub(crate) fn parse_audit_key(tpmt_public: &[u8]) -> Result<[u8; 65], &'static s
         return Err("the key's attributes are not those of an audit key");
     }
     Ok(point)
+}
+
+/// Accepts exactly an unrestricted HMAC-SHA256 key made in the TPM.
+pub(crate) fn check_hmac_key(tpmt_public: &[u8]) -> Result<(), &'static str> {
+    let mut fields = Fields(tpmt_public);
+    let short = "the public area is cut short";
+    if fields.u16().ok_or(short)? != ALG_KEYEDHASH || fields.u16().ok_or(short)? != ALG_SHA256 {
+        return Err("the key is not a keyed hash named by SHA-256");
+    }
+    if fields.u32().ok_or(short)? != GENERATED {
+        return Err("the key's attributes are not those of an HMAC key of this TPM");
+    }
+    if !fields.sized().ok_or(short)?.is_empty() {
+        return Err("the key has an authorisation policy");
+    }
+    if fields.u16().ok_or(short)? != ALG_HMAC || fields.u16().ok_or(short)? != ALG_SHA256 {
+        return Err("the key is not for HMAC-SHA256");
+    }
+    // The unique field: a digest of the key and its obfuscation value.
+    if fields.sized().ok_or(short)?.len() != 32 {
+        return Err("the key's name has an impossible size");
+    }
+    fields.end().ok_or("bytes follow the public area")
 }
 
 /// An empty-policy ECDSA-SHA256 P-256 key: its attributes and its point.

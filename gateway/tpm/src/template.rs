@@ -85,6 +85,19 @@ pub(crate) fn sealed_data() -> Result<Public, Error> {
         .build()
 }
 
+/// A key for HMAC-SHA256: made in the TPM, never leaves it.
+pub(crate) fn hmac_key() -> Result<Public, Error> {
+    PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::KeyedHash)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(bound_to_this_tpm().with_sign_encrypt(true).build()?)
+        .with_keyed_hash_parameters(PublicKeyedHashParameters::new(
+            KeyedHashScheme::HMAC_SHA_256,
+        ))
+        .with_keyed_hash_unique_identifier(Digest::default())
+        .build()
+}
+
 fn bound_to_this_tpm() -> ObjectAttributesBuilder {
     ObjectAttributesBuilder::new()
         .with_fixed_tpm(true)

@@ -242,6 +242,10 @@ impl TpmVault {
         self.command(move |chip| chip.clear_control(disabled))
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
     pub(crate) fn state_dir(&self) -> &Path {
         &self.0.config.state_dir
     }
