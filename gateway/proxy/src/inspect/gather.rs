@@ -115,26 +115,26 @@ async fn next<B: Body<Data = Bytes> + Unpin>(
     poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await
 }
 
-struct Growing {
+struct Growing<'a> {
     pieces: Vec<Bytes>,
     first: Option<Bytes>,
     tail: BytesMut,
     spill: Option<Spill>,
     hashing: Option<Hashing>,
-    key: Key,
+    key: &'a Key,
     length: u64,
     room: Room,
 }
 
-impl Growing {
-    fn new(key: &Key, room: Room) -> Self {
+impl<'a> Growing<'a> {
+    fn new(key: &'a Key, room: Room) -> Self {
         Self {
             pieces: Vec::new(),
             first: None,
             tail: BytesMut::new(),
             spill: None,
             hashing: None,
-            key: key.clone(),
+            key,
             length: 0,
             room,
         }
@@ -160,7 +160,7 @@ impl Growing {
     }
 
     fn keep<E>(&mut self, data: Bytes) -> Result<(), Ungathered<E>> {
-        let key = &self.key;
+        let key = self.key;
         self.hashing.get_or_insert_with(|| key.begin()).add(&data);
         if let Some(spill) = &mut self.spill {
             return spill.append(&data).map_err(Ungathered::Memory);
