@@ -10,7 +10,9 @@ use std::{
 };
 
 use gateway_policy::{Asked, Permit, Refusal};
-use http::{HeaderMap, Method, Request, Response, StatusCode, header, response::Parts};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, response::Parts,
+};
 use http_body::Body as _;
 
 use super::{
@@ -30,6 +32,9 @@ use crate::{
     incoming::Incoming,
 };
 
+/// The media type of event streams.
+const EVENTS: &[u8] = b"text/event-stream";
+
 /// What the request said that its response is judged by.
 pub(crate) struct Expected {
     terms: Terms,
@@ -37,7 +42,7 @@ pub(crate) struct Expected {
     asked: Asked,
     /// Set where a file must not be passed at all.
     no_files: Option<Refusal>,
-    /// `EventSource` asked.
+    /// `EventSource` asked, or another that can read its streams.
     events: bool,
     /// What only some requests have.
     more: Option<Box<More>>,
@@ -82,7 +87,7 @@ impl Expected {
                 transfers_file: false,
             },
             no_files: files_are_refused(permit),
-            events: get && is("accept", "text/event-stream"),
+            events: get && accepts_events(headers),
             more,
         }
     }
@@ -111,7 +116,7 @@ impl Disposition {
         let headers = response.headers();
         let stream = expected.events
             && response.status() == StatusCode::OK
-            && essence(headers).eq_ignore_ascii_case(b"text/event-stream")
+            && essence(headers).eq_ignore_ascii_case(EVENTS)
             && !headers.contains_key(header::CONTENT_ENCODING)
             && !headers.contains_key(header::CONTENT_DISPOSITION);
         if stream { Self::Stream } else { Self::Hold }
@@ -227,6 +232,47 @@ pub(super) fn answer(
     Response::from_parts(head, Reply::held(held))
 }
 
+/// Whether a request names event streams among what it accepts (RFC 9110 section 12.5.1). A range like `text/*` does not: a
+/// script that means a stream says so, and a page that does not must not be given one.
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let names = |range: &[u8]| {
+        let mut parts = divided(range, b';').map(<[u8]>::trim_ascii);
+        parts
+            .next()
+            .is_some_and(|name| name.eq_ignore_ascii_case(EVENTS))
+            && !parts.any(is_weight_of_nothing)
+    };
+    headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .filter(|value| value.len() >= EVENTS.len())
+        .any(|value| divided(value, b',').map(<[u8]>::trim_ascii).any(names))
+}
+
+/// `q=0`: not acceptable (RFC 9110 section 12.4.2).
+fn is_weight_of_nothing(parameter: &[u8]) -> bool {
+    match parameter {
+        [b'q' | b'Q', b'=', b'0'] => true,
+        [b'q' | b'Q', b'=', b'0', b'.', digits @ ..] => digits.iter().all(|digit| *digit == b'0'),
+        _ => false,
+    }
+}
+
+/// The parts between separators that are not inside a quoted string (RFC 9110 section 5.6.4).
+fn divided(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    value.split(move |byte| {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => return !quoted && *byte == separator,
+        }
+        false
+    })
+}
+
 fn essence(headers: &HeaderMap) -> &[u8] {
     headers
         .get(header::CONTENT_TYPE)
@@ -266,5 +312,42 @@ fn reply_failure(error: &ReplyError) -> Failure {
         ReplyError::Stalled => Fault::first_byte_timeout().into(),
         ReplyError::Lost(_) => Fault::new(FaultKind::Stopping).into(),
         ReplyError::Ended | ReplyError::Stopped => Failure::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_stream_is_accepted_wherever_the_list_names_it_and_not_otherwise() {
+        let accepts = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            accepts_events(&headers)
+        };
+        for values in [
+            &["text/event-stream"][..],
+            &["Text/Event-Stream"],
+            &["application/json, text/event-stream"],
+            &["text/event-stream;q=0.9 , */*;q=0.1"],
+            &["a/b;x=\"\\\",\",text/event-stream"],
+            &["text/html", "text/event-stream"],
+        ] {
+            assert!(accepts(values), "{values:?}");
+        }
+        for values in [
+            &[][..],
+            &["*/*"],
+            &["text/*"],
+            &["text/event-streams"],
+            &["text/event-stream;q=0"],
+            &["text/event-stream; q=0.000"],
+            &["a/b;x=\", text/event-stream\""],
+        ] {
+            assert!(!accepts(values), "{values:?}");
+        }
     }
 }
