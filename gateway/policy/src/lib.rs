@@ -54,9 +54,9 @@ pub use evidence::{Certificate, Evidence, Standing};
 pub use gate::{Device, Gate, Permit, Refusal, UnknownDevices, Verdict};
 pub use ledger::{DeviceStanding, Ledger, LedgerError, Machine, Transition};
 pub use policy::{
-    ATTACHMENT_BYTES, DeviceLists, Downloads, LeastSystem, OperatingSystem, POLICY_BYTES,
-    PROGRAM_BYTES, PROGRAMS, Policy, PolicyContext, PolicyError, PolicyFault, SYSTEMS, StoreBounds,
-    TEXT_SECONDS, VersionFloor, Window,
+    ACCESS_LOG_BOUNDS, ACCESS_LOG_DAYS, ATTACHMENT_BYTES, DeviceLists, Downloads, LeastSystem,
+    OperatingSystem, POLICY_BYTES, PROGRAM_BYTES, PROGRAMS, Policy, PolicyContext, PolicyError,
+    PolicyFault, SYSTEMS, StoreBounds, TEXT_SECONDS, VersionFloor, Window,
 };
 pub use rule::{Effect, Finding, Rule};
 pub use snapshot::{BOX_CHECKS, DEVICE_CHECKS, DeviceEntry, FACILITY_CHECKS, Snapshot};

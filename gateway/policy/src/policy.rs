@@ -50,6 +50,8 @@ pub struct StoreBounds {
     pub offline_hours: Option<u32>,
     /// Whether attachments are stored.
     pub attachments: Option<bool>,
+    /// For how many days it is kept who looked at whose notes.
+    pub access_log_days: Option<u32>,
     /// The largest attachment, in bytes.
     pub attachment_bytes: Option<u64>,
     /// Attachments of notes older than this many days are not stored.
@@ -79,6 +81,12 @@ pub struct Downloads {
 
 /// The largest attachment that any policy may have stored, in bytes: what the scanner takes.
 pub const ATTACHMENT_BYTES: u64 = 50 << 20;
+
+/// For how many days accesses to stored notes are kept, when the city says nothing.
+pub const ACCESS_LOG_DAYS: u32 = 400;
+
+/// What the city may say: not so short that a misuse is forgotten before anybody asks, nor without end.
+pub const ACCESS_LOG_BOUNDS: std::ops::RangeInclusive<u32> = 30..=1830;
 
 /// The longest time for which text passes unscanned (§1.5 of the compliance research), in seconds.
 pub const TEXT_SECONDS: i64 = 15 * 60;

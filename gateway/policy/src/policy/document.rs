@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::devices::{self, DevicesText};
-use super::{ATTACHMENT_BYTES, Downloads, Policy, StoreBounds, TEXT_SECONDS, Window};
+use super::{
+    ACCESS_LOG_BOUNDS, ATTACHMENT_BYTES, Downloads, Policy, StoreBounds, TEXT_SECONDS, Window,
+};
 use crate::{Authority, Check, Effect, Part, Timestamp, Wait, Waiver, WaiverError, bounds, hex};
 
 /// The largest document, in bytes.
@@ -205,6 +207,7 @@ struct Store {
     bytes: Option<u64>,
     offline_hours: Option<u32>,
     attachments: Option<bool>,
+    access_log_days: Option<u32>,
     notes: Option<u64>,
     attachment_bytes: Option<u64>,
     attachment_days: Option<u32>,
@@ -387,6 +390,10 @@ impl Reading {
         for (place, text) in types.iter().enumerate().take(MEDIA_TYPES) {
             self.require(is_media_type(text), PolicyFault::MediaType(place));
         }
+        let kept = store
+            .access_log_days
+            .is_none_or(|days| ACCESS_LOG_BOUNDS.contains(&days));
+        self.require(kept, PolicyFault::Bound("store.access_log_days"));
         self.policy.store = StoreBounds {
             notes: store.notes,
             attachment_bytes: store.attachment_bytes,
@@ -396,6 +403,7 @@ impl Reading {
             bytes: store.bytes,
             offline_hours: store.offline_hours,
             attachments: store.attachments,
+            access_log_days: store.access_log_days,
             offline_sessions: store.offline_sessions,
             offline_pin: store.offline_pin,
         };

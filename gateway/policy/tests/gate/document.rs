@@ -118,6 +118,16 @@ fn everything_a_policy_may_say_is_taken_over() {
 }
 
 #[test]
+fn accesses_are_kept_neither_too_short_to_be_asked_for_nor_for_ever() {
+    for (days, fits) in [(29, false), (30, true), (1830, true), (1831, false)] {
+        let document = with("store", json!({ "access_log_days": days }));
+        assert_eq!(read(&document).is_ok(), fits, "{days}");
+    }
+    let refused = faults(&with("store", json!({ "access_log_days": 0 })));
+    assert_eq!(refused, [PolicyFault::Bound("store.access_log_days")]);
+}
+
+#[test]
 fn a_store_is_bounded_whatever_the_policy_says() {
     let refused = |store: Value| faults(&with("store", store));
     for (member, most) in [
