@@ -16,7 +16,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
+use tokio::{sync::mpsc, time::Sleep};
 
 use crate::{
     Limits,
@@ -302,6 +302,38 @@ pub(crate) enum ReplyError {
     Stopped,
 }
 
+/// A body of known length that one of the box's own pages makes while it is sent.
+pub(crate) struct Pieces {
+    left: u64,
+    coming: mpsc::Receiver<Bytes>,
+}
+
+impl Pieces {
+    pub(crate) const fn new(length: u64, coming: mpsc::Receiver<Bytes>) -> Self {
+        Self {
+            left: length,
+            coming,
+        }
+    }
+
+    /// Whoever makes it may stop; the client then sees that it was cut.
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        match std::task::ready!(self.coming.poll_recv(cx)) {
+            Some(piece) if piece.len() as u64 <= self.left => {
+                self.left -= piece.len() as u64;
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            _ => Poll::Ready(Some(Err(ReplyError::Stopped))),
+        }
+    }
+}
+
 /// A response body on its way to the client, and with it the mark that its connection is busy.
 pub(crate) struct Reply {
     source: Source,
@@ -318,6 +350,8 @@ enum Source {
     Detached(Box<hyper::body::Incoming>),
     /// Collected and found clean, event by event.
     Events(Option<Inspected>),
+    /// Made by one of the box's own pages while it is sent.
+    Pieces(Pieces),
     Carrying(Option<Carrying>),
 }
 
@@ -372,6 +406,11 @@ impl Reply {
     /// An event stream that is inspected on its way.
     pub(crate) const fn events(events: Inspected) -> Self {
         Self::from(Source::Events(Some(events)))
+    }
+
+    /// A body of one of the box's own pages that comes in pieces.
+    pub(crate) const fn pieces(pieces: Pieces) -> Self {
+        Self::from(Source::Pieces(pieces))
     }
 
     /// What an HTTP/2 stream is promised to, once the response is sent; without it, nothing.
@@ -469,6 +508,7 @@ impl Source {
                 }
                 polled
             }
+            Self::Pieces(pieces) => pieces.poll_next(cx),
             Self::Carrying(_) => Poll::Ready(None),
         }
     }
@@ -481,6 +521,7 @@ impl Source {
             Self::H2(body) => body.is_end_stream(),
             Self::Detached(body) => body.is_end_stream(),
             Self::Events(events) => events.is_none(),
+            Self::Pieces(pieces) => pieces.left == 0,
             Self::Carrying(_) => true,
         }
     }
@@ -493,6 +534,7 @@ impl Source {
             Self::H2(body) => body.size_hint(),
             Self::Detached(body) => body.size_hint(),
             Self::Events(_) => SizeHint::default(),
+            Self::Pieces(pieces) => SizeHint::with_exact(pieces.left),
             Self::Carrying(_) => SizeHint::with_exact(0),
         }
     }

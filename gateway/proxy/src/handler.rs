@@ -8,7 +8,7 @@ use http::{Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 
 use crate::{
-    LocalRequest, StaffSession,
+    LocalPieces, LocalRequest, StaffSession,
     body::{Reply, Upload},
     connection::{Busy, Connection, Door},
     error::{Failure, Fault, FaultKind},
@@ -271,7 +271,12 @@ async fn local(
         device: connection.device,
         staff,
     };
-    let mut response = shared.pages.respond(local).await.map(Reply::whole);
+    let mut response = shared.pages.respond(local).await;
+    let pieces = response.extensions_mut().remove::<LocalPieces>();
+    let mut response = response.map(|body| match pieces.and_then(|pieces| pieces.take()) {
+        Some(pieces) => Reply::pieces(pieces),
+        None => Reply::whole(body),
+    });
     if head.version == Version::HTTP_2 {
         headers::for_http2(response.headers_mut());
     }

@@ -42,7 +42,7 @@ use std::{
     future::Future,
     net::IpAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -57,7 +57,7 @@ pub use config::{Owner, Protocol, ProxyConfig, RESERVED_PREFIX, Site, Support, U
 pub use device::{DeviceTrust, Identify, Seen};
 pub use error::StartError;
 pub use gateway_city::wire::Role;
-pub use inspect::{Inspection, InspectionLimits, StopReason, StoppedBody, Witness};
+pub use inspect::{Inspection, InspectionLimits, StopReason, StoppedBody, Witness, judge_stored};
 pub use limits::Limits;
 pub use listener::Listeners;
 pub use staff::{StaffSession, StaffSessions};
@@ -96,6 +96,30 @@ impl fmt::Debug for LocalRequest {
 
 /// What a page answers.
 pub type LocalResponse = Pin<Box<dyn Future<Output = http::Response<Bytes>> + Send>>;
+
+/// The body of a page that is made while it is sent: put into the response's extensions, it takes the place of the body.
+#[derive(Clone)]
+pub struct LocalPieces(Arc<Mutex<Option<body::Pieces>>>);
+
+impl LocalPieces {
+    /// A body of `length` bytes. When `coming` ends before, the client sees that it was cut.
+    #[must_use]
+    pub fn new(length: u64, coming: tokio::sync::mpsc::Receiver<Bytes>) -> Self {
+        Self(Arc::new(Mutex::new(Some(body::Pieces::new(
+            length, coming,
+        )))))
+    }
+
+    pub(crate) fn take(&self) -> Option<body::Pieces> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl fmt::Debug for LocalPieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LocalPieces(..)")
+    }
+}
 
 /// The box's own pages: everything on the console hosts, and what lies below [`RESERVED_PREFIX`] elsewhere.
 pub trait LocalPages: Send + Sync + 'static {

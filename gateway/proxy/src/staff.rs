@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Mutex, PoisonError, RwLock,
+        Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -45,7 +45,11 @@ pub struct StaffSessions {
     /// Names of cookies that ever carried a session; all others are not even hashed.
     names: RwLock<Vec<String>>,
     any: AtomicBool,
+    signed_in: OnceLock<TellOfSignIn>,
 }
+
+/// Told the user's id whenever the city has just signed somebody in. Called on a data thread: must not wait.
+pub type TellOfSignIn = Box<dyn Fn(&str) + Send + Sync>;
 
 impl fmt::Debug for StaffSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +73,13 @@ impl StaffSessions {
             sessions: Mutex::default(),
             names: RwLock::default(),
             any: AtomicBool::new(false),
+            signed_in: OnceLock::new(),
         })
+    }
+
+    /// Has `tell` called from now on for each session that the city opens. Once.
+    pub fn tell_of_sign_ins(&self, tell: TellOfSignIn) {
+        let _ = self.signed_in.set(tell);
     }
 
     /// Who sends this request, if one of its cookies is a known session that has not ended.
@@ -116,6 +126,12 @@ impl StaffSessions {
                         .flat_map(|value| split(value.as_bytes()))
                         .find(|(name, _)| *name == cookie.as_bytes())
                 };
+                // A cookie that is set is a new session; one that was sent is only confirmed.
+                if set.is_some()
+                    && let Some(tell) = self.signed_in.get()
+                {
+                    tell(&session.user);
+                }
                 if let Some((name, value)) = set.or_else(kept) {
                     let tag = self.tag(name, value);
                     self.insert(tag, session, cookie);
@@ -245,6 +261,22 @@ mod tests {
                 .identify(&headers(header::COOKIE, "sid=guessed"), NOW)
                 .is_none()
         );
+    }
+
+    #[test]
+    fn a_sign_in_is_told_and_a_session_that_goes_on_is_not() {
+        let (staff, request) = signed_in();
+        let told_of = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let book = std::sync::Arc::clone(&told_of);
+        staff.tell_of_sign_ins(Box::new(move |user| {
+            book.lock().unwrap().push(user.to_owned());
+        }));
+        let field = told("\"u-7\"; role=staff; cookie=\"sid\"; until=2000");
+        staff.learn(&field, request.get(header::COOKIE), &HeaderMap::new());
+        assert!(told_of.lock().unwrap().is_empty());
+        let set = headers(header::SET_COOKIE, "sid=another; Path=/");
+        staff.learn(&field, request.get(header::COOKIE), &set);
+        assert_eq!(*told_of.lock().unwrap(), ["u-7"]);
     }
 
     #[test]

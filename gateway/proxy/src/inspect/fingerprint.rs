@@ -18,7 +18,7 @@ const BLOCK: usize = 4096;
 const TAG: usize = 16;
 
 /// 256 bits; whoever does not know the key cannot even look for two bodies with the same one.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Fingerprint([u8; 32]);
 
 impl Fingerprint {

@@ -23,6 +23,7 @@ use super::{
     reading::Reading,
     room::Room,
     stopped::{Cause, Direction, Stopped, Why},
+    together::Turn,
     views::{self, Inside, Opaque},
 };
 
@@ -52,7 +53,8 @@ impl Inspector {
         if let Some(kinds) = self.clean.get(fingerprint, database) {
             let kinds = kinds.and(named);
             if kinds != Kinds::NONE {
-                self.decide(kinds, &whole, direction, terms)?;
+                let decided = self.decide(kinds, &whole, direction, terms);
+                decided.map_err(|stopped| stopped.of(|| sha256(&whole)))?;
             }
             return Ok(whole);
         }
@@ -60,9 +62,11 @@ impl Inspector {
             return Ok(whole);
         }
         // Boxed: what is seldom must not make every request's future larger.
-        let examining = self.examine(whole, fingerprint, reading, direction, terms);
+        let asked = (fingerprint, database);
+        let examining = self.examine_once(whole, asked, reading, direction, terms);
         let (whole, kinds) = Box::pin(examining).await?;
-        self.decide(kinds.and(named), &whole, direction, terms)?;
+        let decided = self.decide(kinds.and(named), &whole, direction, terms);
+        decided.map_err(|stopped| stopped.of(|| sha256(&whole)))?;
         Ok(whole)
     }
 
@@ -154,6 +158,31 @@ impl Inspector {
         snapshot.load().own(Check::AvAlive)?.proof()
     }
 
+    /// Judges a body that is not known, unless another who asks about the same body is doing so already.
+    async fn examine_once(
+        &self,
+        whole: Whole,
+        (fingerprint, database): (Fingerprint, u64),
+        reading: &Reading,
+        direction: Direction,
+        terms: Terms,
+    ) -> Result<(Whole, Kinds), Stopped> {
+        let question = (fingerprint, database, direction == Direction::Upload);
+        let under_way = match self.scans.turn(question).await {
+            Turn::Mine(under_way) => under_way,
+            Turn::Found(found) => return found.map(|kinds| (whole, kinds)),
+        };
+        let examining = self.examine(whole, fingerprint, reading, direction, terms);
+        let examined = examining.await;
+        under_way.end(match &examined {
+            // Not what passed although the scanner does not answer: that is for each to be decided.
+            Ok(_) => self.clean.get(fingerprint, database).map(Ok),
+            Err(stopped) => matches!(stopped.why, Why::Infected | Why::Unscannable(_))
+                .then(|| Err(stopped.clone())),
+        });
+        examined
+    }
+
     /// Judges a body that is not known: clean, and of these kinds.
     async fn examine(
         &self,
@@ -164,17 +193,44 @@ impl Inspector {
         terms: Terms,
     ) -> Result<(Whole, Kinds), Stopped> {
         let stop = |why: Why| Stopped::new(direction, why);
-        let began = Instant::now();
-        let database = *self.database.borrow();
         let start = whole.start(kind::ENOUGH).map_err(|_| stop(Why::NoRoom))?;
-        let mut kinds = Kinds::from(kind::of_content(&start));
         let mut room = self.room();
         let inside = if views::is_worth_opening(reading, &start) {
-            self.open(&whole, reading, &mut room).await.map_err(stop)?
+            let opened = self.open(&whole, reading, &mut room).await;
+            opened.map_err(|why| stop(why).of(|| sha256(&whole)))?
         } else {
             Inside::default()
         };
         let whole = seal(whole).map_err(|_| stop(Why::NoRoom))?;
+        let kinds = Kinds::from(kind::of_content(&start));
+        let found = self.found(
+            &whole,
+            (kinds, inside),
+            fingerprint,
+            reading,
+            direction,
+            terms,
+        );
+        match found.await {
+            Ok(kinds) => Ok((whole, kinds)),
+            // Only now: what passes is never hashed for this.
+            Err(stopped) => Err(stopped.of(|| sha256(&whole))),
+        }
+    }
+
+    /// What the scanner finds in a sealed body and in what is inside it.
+    async fn found(
+        &self,
+        whole: &Whole,
+        (mut kinds, inside): (Kinds, Inside),
+        fingerprint: Fingerprint,
+        reading: &Reading,
+        direction: Direction,
+        terms: Terms,
+    ) -> Result<Kinds, Stopped> {
+        let stop = |why: Why| Stopped::new(direction, why);
+        let began = Instant::now();
+        let database = *self.database.borrow();
         let Storage::Sealed(sealed) = &whole.storage else {
             return Err(stop(Why::NoRoom));
         };
@@ -191,13 +247,17 @@ impl Inspector {
                     && whole.length <= content::TEXT_DOWNLOAD_BYTES
                     && whole.contiguous().is_ok_and(|body| is_text(&body));
                 let known = self.clean.before(fingerprint, database);
-                if !self.passes_unscanned(&whole, text, known.is_some(), direction, terms) {
+                if !self.passes_unscanned(whole, text, known.is_some(), direction, terms) {
                     return Err(stop(why.into()));
                 }
                 tracing::info!(target: "renraku::content", outcome = "unscanned", ?direction, bytes = whole.length, text, known = known.is_some(), check = "AV-ALIVE", article = 27, "a body passed while the scanner does not answer");
-                return Ok((whole, kinds.and(known.unwrap_or_default())));
+                return Ok(kinds.and(known.unwrap_or_default()));
             }
-            other => return Err(stopped(other, direction)),
+            other => {
+                return Err(self
+                    .narrowed(stopped(other, direction), &inside.views)
+                    .await);
+            }
         }
         kinds = kinds.and(inside.kinds);
         for view in &inside.views {
@@ -212,7 +272,7 @@ impl Inspector {
             inside = inside.views.len(),
             micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         );
-        Ok((whole, kinds))
+        Ok(kinds)
     }
 
     /// Takes a body apart in memory that is counted. What is compressed is first given as much as ordinary pages need, and
@@ -253,13 +313,28 @@ impl Inspector {
         match self.scan(&sealed).await {
             Outcome::Clean => {}
             Outcome::Forbidden(kind) => kinds = kinds.with(kind),
-            other => return Err(stopped(other, direction)),
+            other => return Err(stopped(other, direction).of(|| sha256_of(view))),
         }
         // A view in JSON of its own is opened where it is found; as a body it would be opened anew.
         if !views::is_worth_opening(&Reading::default(), view) {
             self.clean.insert(fingerprint, database, kinds);
         }
         Ok(kinds)
+    }
+
+    /// Of a form in which something was found, the file that it was found in: a form has another digest each time.
+    async fn narrowed(&self, stopped: Stopped, views: &[Bytes]) -> Stopped {
+        if stopped.why != Why::Infected {
+            return stopped;
+        }
+        for view in views {
+            if let Ok(sealed) = SealedBody::from_bytes(view)
+                && matches!(self.scan(&sealed).await, Outcome::Infected(_))
+            {
+                return stopped.of(|| sha256_of(view));
+            }
+        }
+        stopped
     }
 
     /// Asks the scanner; if it does not answer, waits for it and asks once more. While it is known not to answer, whoever
@@ -358,18 +433,20 @@ fn is_text(body: &[u8]) -> bool {
         && std::str::from_utf8(body).is_ok()
 }
 
-/// By which the city lists single files that pass.
+/// By which the city lists single files that pass, and by which one that was stopped is known again.
 fn sha256(whole: &Whole) -> [u8; 32] {
+    whole.contiguous().map_or([0; 32], |body| sha256_of(&body))
+}
+
+fn sha256_of(body: &[u8]) -> [u8; 32] {
     let mut digest = [0; 32];
-    if let Ok(body) = whole.contiguous() {
-        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);
-        digest.copy_from_slice(sum.as_ref());
-    }
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
+    digest.copy_from_slice(sum.as_ref());
     digest
 }
 
 /// The city's policy knows fewer kinds than the scanner.
-const fn body_kind(kind: Kind) -> BodyKind {
+pub(super) const fn body_kind(kind: Kind) -> BodyKind {
     match kind {
         Kind::WindowsProgram
         | Kind::LinuxProgram

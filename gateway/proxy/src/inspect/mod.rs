@@ -19,6 +19,8 @@ mod range;
 mod reading;
 mod room;
 mod stopped;
+mod stored;
+mod together;
 mod upload;
 mod views;
 mod waiting;
@@ -48,6 +50,7 @@ pub(crate) use held::Held;
 pub(crate) use room::Room;
 pub(crate) use stopped::{Cause, Direction, Stopped, Why};
 pub use stopped::{StopReason, StoppedBody, Witness};
+pub use stored::judge_stored;
 pub(crate) use upload::upload;
 pub(crate) use waiting::{Owner, fetch as fetch_waiting, is_waiting_path};
 
@@ -109,6 +112,7 @@ impl Inspection {
         Ok(Self(Arc::new(Inspector {
             key: Key::new()?,
             clean: Clean::new(limits.remembered),
+            scans: together::Scans::default(),
             rooms: Rooms::new(limits.held_bytes, limits.room_wait),
             waiting: waiting::Downloads::new(limits.waited_for, limits.kept),
             trouble: Arc::default(),
@@ -188,6 +192,7 @@ pub(crate) struct Inspector {
     silent: AtomicBool,
     key: Key,
     clean: Clean,
+    scans: together::Scans,
     rooms: Rooms,
     waiting: waiting::Downloads,
     trouble: Arc<Notify>,

@@ -83,6 +83,8 @@ pub(crate) struct Stopped {
     pub(crate) why: Why,
     /// The name of the signature, if one matched.
     pub(crate) signature: Option<Box<str>>,
+    /// SHA-256 of the body, or of the file inside it that was the matter, where it was whole.
+    pub(crate) digest: Option<Box<[u8; 32]>>,
 }
 
 impl Stopped {
@@ -91,7 +93,18 @@ impl Stopped {
             direction,
             why,
             signature: None,
+            digest: None,
         }
+    }
+
+    /// Of this body, unless it is known already of which one inside it. That the box could not look is nothing about the
+    /// body: then it is not hashed.
+    pub(crate) fn of(mut self, digest: impl FnOnce() -> [u8; 32]) -> Self {
+        let of_the_box = matches!(self.why, Why::Unavailable(_) | Why::NoRoom);
+        if self.digest.is_none() && !of_the_box {
+            self.digest = Some(Box::new(digest()));
+        }
+        self
     }
 
     pub(crate) fn infected(direction: Direction, signature: String) -> Self {
@@ -99,6 +112,7 @@ impl Stopped {
             direction,
             why: Why::Infected,
             signature: Some(signature.into()),
+            digest: None,
         }
     }
 
@@ -169,7 +183,7 @@ impl Stopped {
 pub type Witness = Arc<dyn Fn(&StoppedBody) + Send + Sync>;
 
 /// What may be known of a body that was stopped: no name, no word of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoppedBody {
     /// Which way it was going.
     pub direction: gateway_policy::content::Direction,
@@ -177,6 +191,11 @@ pub struct StoppedBody {
     pub why: StopReason,
     /// On a connection of which registered device.
     pub device: Option<DeviceId>,
+    /// SHA-256 of the body as it was sent, or of the file in it that was found. `None` where it never was whole (too large,
+    /// cut off) or nobody looked.
+    pub digest: Option<[u8; 32]>,
+    /// What the antivirus calls what it found.
+    pub signature: Option<Box<str>>,
 }
 
 /// Why a body was stopped, for whoever keeps account.
@@ -201,7 +220,7 @@ pub enum StopReason {
 }
 
 impl Stopped {
-    pub(crate) const fn told(&self, device: Option<DeviceId>) -> StoppedBody {
+    pub(crate) fn told(&self, device: Option<DeviceId>) -> StoppedBody {
         StoppedBody {
             direction: self.direction.in_policy(),
             why: match self.why {
@@ -215,6 +234,8 @@ impl Stopped {
                 Why::Unavailable(_) | Why::NoRoom => StopReason::NotScanned,
             },
             device,
+            digest: self.digest.as_deref().copied(),
+            signature: self.signature.clone(),
         }
     }
 }
