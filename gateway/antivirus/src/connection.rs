@@ -1,14 +1,19 @@
-//! One connection to clamd, for one command. Measured: keeping a session open gains nothing.
+//! One connection to clamd, for one command. Measured: keeping a session open gains nothing; having the next connection accepted
+//! before there is anything to ask does (0.38 instead of 0.42 ms for 10 KB).
 //!
 //! It does not interpret answers and knows no time limit; its caller sets one around it.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::UnixStream;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, getsockopt,
+    recv, sendmsg, socket, sockopt::PeerCredentials,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::reply::LONGEST;
 use crate::{SealedBody, Unavailable};
@@ -19,75 +24,97 @@ const CHUNK: usize = 64 * 1024;
 /// The command, and the byte that comes with the descriptor (clamd(8)).
 const FILDES: &[u8] = b"zFILDES\0\0";
 
-/// An open connection that has not been given a command.
+/// An open connection that has not been given a command. It belongs to no runtime yet.
+#[derive(Debug)]
 pub(crate) struct Connection(UnixStream);
 
 impl Connection {
-    pub(crate) async fn open(socket: &Path) -> Result<Self, Unavailable> {
-        match UnixStream::connect(socket).await {
+    /// Never waits: a local socket is connected at once or not at all.
+    pub(crate) fn open(path: &Path) -> Result<Self, Unavailable> {
+        let connected = || -> nix::Result<UnixStream> {
+            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+            let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+            connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+            Ok(UnixStream::from(socket))
+        };
+        match connected() {
             Ok(stream) => Ok(Self(stream)),
-            Err(error) => Err(Unavailable::Connect(error.kind())),
+            Err(error) => Err(Unavailable::Connect(io::Error::from(error).kind())),
         }
     }
 
     /// The process that listens (`SO_PEERCRED`); 0 when the kernel does not say.
     pub(crate) fn listener(&self) -> i32 {
-        let peer = self.0.peer_cred().ok();
-        peer.and_then(|peer| peer.pid()).unwrap_or(0)
+        getsockopt(&self.0, PeerCredentials).map_or(0, |peer| peer.pid())
+    }
+
+    /// Whether clamd has neither closed it nor said anything, which it does to one that it has waited for long enough.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.0.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
+    }
+
+    fn in_use(self) -> Result<InUse, Unavailable> {
+        tokio::net::UnixStream::from_std(self.0)
+            .map(InUse)
+            .map_err(|error| Unavailable::Connect(error.kind()))
     }
 
     /// A command without a body; its raw answer.
-    pub(crate) async fn ask(mut self, command: &[u8]) -> Result<Vec<u8>, Unavailable> {
-        self.0.write_all(command).await.map_err(send)?;
-        self.answer().await
+    pub(crate) async fn ask(self, command: &[u8]) -> Result<Vec<u8>, Unavailable> {
+        let mut asked = self.in_use()?;
+        asked.0.write_all(command).await.map_err(send)?;
+        asked.answer().await
     }
 
-    /// `FILDES`: hands over the descriptor itself, so that clamd neither copies the body nor writes it to a file.
+    /// `FILDES`: hands over the descriptor itself, so that clamd neither copies the body nor writes it to a file. What is to be
+    /// done `meanwhile` is done while clamd looks.
     pub(crate) async fn pass_descriptor(
-        mut self,
+        self,
         body: &SealedBody,
+        meanwhile: impl FnOnce(),
     ) -> Result<Vec<u8>, Unavailable> {
-        self.send_descriptor(body.as_fd()).await.map_err(send)?;
-        self.answer().await
+        self.send_descriptor(body.as_fd()).map_err(send)?;
+        meanwhile();
+        self.in_use()?.answer().await
     }
 
-    /// Command and descriptor in one message: sent apart they would wake clamd twice.
-    async fn send_descriptor(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-        loop {
-            self.0.writable().await?;
-            let sent = self.0.try_io(Interest::WRITABLE, || {
-                // The byte after the command is the one that clamd expects to travel with the descriptor; it ignores its value.
-                sendmsg::<()>(
-                    self.0.as_raw_fd(),
-                    &[IoSlice::new(FILDES)],
-                    &[ControlMessage::ScmRights(&[descriptor.as_raw_fd()])],
-                    MsgFlags::MSG_NOSIGNAL,
-                    None,
-                )
-                .map_err(io::Error::from)
-            });
-            match sent {
-                // A stream socket takes so little whole or not at all.
-                Ok(sent) if sent == FILDES.len() => return Ok(()),
-                Ok(_) => return Err(io::ErrorKind::WriteZero.into()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
+    /// Command and descriptor in one message: sent apart they would wake clamd twice. Never waits: nothing was sent before, and a
+    /// socket takes so little whole.
+    fn send_descriptor(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        // The byte after the command is the one that clamd expects to travel with the descriptor; it ignores its value.
+        let sent = sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(FILDES)],
+            &[ControlMessage::ScmRights(&[descriptor.as_raw_fd()])],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
+        if sent == FILDES.len() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
         }
     }
 
     /// `INSTREAM`: (length as big-endian u32, bytes) until a length of zero.
-    pub(crate) async fn stream(mut self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
-        match self.send_chunks(body).await {
-            Ok(()) => self.answer().await,
+    pub(crate) async fn stream(self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
+        let mut streamed = self.in_use()?;
+        match streamed.send_chunks(body).await {
+            Ok(()) => streamed.answer().await,
             // clamd stops reading what exceeds its limit and says so: the answer is there although sending failed.
-            Err(error) => match self.answer().await {
+            Err(error) => match streamed.answer().await {
                 Ok(answer) if !answer.is_empty() => Ok(answer),
                 _ => Err(send(error)),
             },
         }
     }
+}
 
+/// A connection that is being given its command, or has been.
+struct InUse(tokio::net::UnixStream);
+
+impl InUse {
     async fn send_chunks(&mut self, body: &SealedBody) -> io::Result<()> {
         self.0.write_all(b"zINSTREAM\0").await?;
         let mut frame = vec![0; 4 + CHUNK];

@@ -3,8 +3,8 @@
 //! It does not retry; whoever holds the body knows how long its reader will wait.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
@@ -18,6 +18,9 @@ use crate::{Outcome, SealedBody, Unavailable, Unscannable, reply};
 /// How long clamd is believed to look at what it is given, once it caught the test virus. A clamd that cannot make its
 /// directory for temporary files answers OK to everything (measured with 1.4.6), and nothing in that answer shows it.
 const WITNESS_HOLDS: Duration = Duration::from_secs(1);
+
+/// How long a connection is kept for the next body. clamd closes it after thirty seconds without a command.
+const SPARE_KEPT: Duration = Duration::from_secs(5);
 
 /// How a body reaches clamd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +66,7 @@ impl Config {
     }
 }
 
-/// A cloneable handle to clamd. Holds no connection.
+/// A cloneable handle to clamd. Holds at most one connection, for the next body.
 #[derive(Clone, Debug)]
 pub struct Scanner(Arc<Inner>);
 
@@ -81,6 +84,8 @@ struct Inner {
     witnessed: Mutex<Option<Instant>>,
     /// clamd failed since the last change was counted.
     failed: AtomicBool,
+    /// Made while clamd looks at the body before, and since when it waits.
+    spare: StdMutex<Option<(Connection, Instant)>>,
 }
 
 impl Scanner {
@@ -96,6 +101,7 @@ impl Scanner {
             listener: AtomicI32::new(0),
             witnessed: Mutex::new(None),
             failed: AtomicBool::new(false),
+            spare: StdMutex::new(None),
         }))
     }
 
@@ -121,7 +127,7 @@ impl Scanner {
     /// is given it anew when that is longer ago.
     pub async fn scan(&self, body: &SealedBody) -> Outcome {
         let outcome = match self.turn().await {
-            Ok(_turn) => self.scan_now(body, self.0.config.scan).await,
+            Ok(_turn) => self.scan_in_turn(body).await,
             Err(busy) => return Outcome::Unavailable(busy),
         };
         if outcome != Outcome::Clean {
@@ -169,24 +175,69 @@ impl Scanner {
         }
     }
 
-    /// Scans without waiting for a turn: the canary must not wait behind the traffic it vouches for.
+    async fn scan_in_turn(&self, body: &SealedBody) -> Outcome {
+        if body.len() > self.0.config.largest {
+            return Outcome::Unscannable(Unscannable::TooLarge);
+        }
+        let scanning = async {
+            let connection = self.spare();
+            let connection = connection.map_or_else(|| self.connect(), Ok)?;
+            self.transfer(connection, body, || self.make_spare()).await
+        };
+        self.judged(timeout(self.0.config.scan, scanning).await)
+    }
+
+    /// The connection that was made for this body, if clamd still waits at its other end.
+    fn spare(&self) -> Option<Connection> {
+        let (connection, since) = self.spare_place().take()?;
+        if self.streams() || since.elapsed() > SPARE_KEPT || !connection.is_quiet() {
+            return None;
+        }
+        self.listens(connection.listener());
+        Some(connection)
+    }
+
+    /// That it cannot be made is noticed by whoever makes one in earnest.
+    fn make_spare(&self) {
+        let mut place = self.spare_place();
+        if place.is_none()
+            && let Ok(connection) = Connection::open(&self.0.config.socket)
+        {
+            *place = Some((connection, Instant::now()));
+        }
+    }
+
+    fn spare_place(&self) -> MutexGuard<'_, Option<(Connection, Instant)>> {
+        self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Scans without waiting for a turn, on a connection of its own: the canary must not wait behind the traffic it vouches for.
     pub(crate) async fn scan_now(&self, body: &SealedBody, limit: Duration) -> Outcome {
         if body.len() > self.0.config.largest {
             return Outcome::Unscannable(Unscannable::TooLarge);
         }
-        self.judged(timeout(limit, self.transfer(body)).await)
+        self.judged(timeout(limit, self.transfer_apart(body)).await)
     }
 
     /// Scans a body of our own at once, whatever its length, in the time of a command.
     pub(crate) async fn probe(&self, body: &SealedBody) -> Outcome {
-        self.judged(timeout(self.0.config.command, self.transfer(body)).await)
+        self.judged(timeout(self.0.config.command, self.transfer_apart(body)).await)
     }
 
-    async fn transfer(&self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
+    async fn transfer_apart(&self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
+        self.transfer(self.connect()?, body, || {}).await
+    }
+
+    async fn transfer(
+        &self,
+        connection: Connection,
+        body: &SealedBody,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Vec<u8>, Unavailable> {
         if self.streams() {
-            return self.stream(body).await;
+            return connection.stream(body).await;
         }
-        let raw = self.connect().await?.pass_descriptor(body).await?;
+        let raw = connection.pass_descriptor(body, meanwhile).await?;
         if raw.starts_with(b"No file descriptor received") || raw == b"UNKNOWN COMMAND\0" {
             self.stream_from_now_on();
             return self.stream(body).await;
@@ -195,7 +246,7 @@ impl Scanner {
     }
 
     async fn stream(&self, body: &SealedBody) -> Result<Vec<u8>, Unavailable> {
-        self.connect().await?.stream(body).await
+        self.connect()?.stream(body).await
     }
 
     /// Scans as a stream whatever is configured.
@@ -211,6 +262,7 @@ impl Scanner {
     pub(crate) fn stream_from_now_on(&self) {
         if !self.0.descriptors_refused.swap(true, Ordering::Relaxed) {
             tracing::warn!("clamd receives no descriptors; bodies are streamed to it from now on");
+            drop(self.spare_place().take());
         }
     }
 
@@ -249,23 +301,26 @@ impl Scanner {
     }
 
     async fn command(&self, command: &[u8]) -> Result<Vec<u8>, Unavailable> {
-        let asking = async { self.connect().await?.ask(command).await };
+        let asking = async { self.connect()?.ask(command).await };
         timeout(self.0.config.command, asking)
             .await
             .unwrap_or(Err(Unavailable::TimedOut))
     }
 
-    async fn connect(&self) -> Result<Connection, Unavailable> {
+    fn connect(&self) -> Result<Connection, Unavailable> {
         let connection = Connection::open(&self.0.config.socket)
-            .await
             .inspect_err(|_| self.0.failed.store(true, Ordering::Relaxed))?;
-        let listener = connection.listener();
+        self.listens(connection.listener());
+        Ok(connection)
+    }
+
+    /// Takes note of who is at the other end.
+    fn listens(&self, listener: i32) {
         let before = self.0.listener.swap(listener, Ordering::Relaxed);
         let failed = self.0.failed.swap(false, Ordering::Relaxed);
         if failed || (before != 0 && before != listener) {
             self.database_changed();
         }
-        Ok(connection)
     }
 
     fn judged(&self, answer: Result<Result<Vec<u8>, Unavailable>, Elapsed>) -> Outcome {

@@ -144,24 +144,30 @@ async fn a_clamd_that_answers_without_looking_is_found_out() {
     assert_eq!(by_descriptor.scan(&clean).await, Outcome::Clean);
 }
 
-/// Stands before the real clamd and meets every `FILDES` with `answer`, as where descriptors are withheld from it.
+/// Stands before the real clamd and meets every `FILDES` with `answer`, as where descriptors are withheld from it. Like clamd it
+/// does not mind connections that say nothing.
 fn without_descriptors(clamd: &Clamd, directory: &Path, answer: &'static [u8]) -> PathBuf {
     let socket = directory.join("withheld.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let clamd = clamd.socket();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let mut command = vec![0; 8];
-            client.read_exact(&mut command).await.unwrap();
-            if command == b"zFILDES\0" {
-                // The descriptor itself is never received.
-                client.read_exact(&mut [0]).await.unwrap();
-                client.write_all(answer).await.unwrap();
-            } else {
-                let mut real = UnixStream::connect(&clamd).await.unwrap();
-                real.write_all(&command).await.unwrap();
-                let _ = copy_bidirectional(&mut client, &mut real).await;
-            }
+            let clamd = clamd.clone();
+            tokio::spawn(async move {
+                let mut command = vec![0; 8];
+                if client.read_exact(&mut command).await.is_err() {
+                    return;
+                }
+                if command == b"zFILDES\0" {
+                    // The descriptor itself is never received.
+                    client.read_exact(&mut [0]).await.unwrap();
+                    client.write_all(answer).await.unwrap();
+                } else {
+                    let mut real = UnixStream::connect(&clamd).await.unwrap();
+                    real.write_all(&command).await.unwrap();
+                    let _ = copy_bidirectional(&mut client, &mut real).await;
+                }
+            });
         }
     });
     socket
