@@ -154,6 +154,8 @@ mod tests {
             what: Content::Infected,
             direction: Direction::Upload,
             device: Some(DeviceId([0xab; 16])),
+            digest: None,
+            signature: crate::Signature::of("Eicar-Test-Signature"),
         }
     }
 

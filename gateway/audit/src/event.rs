@@ -1,5 +1,5 @@
-//! What can stand in the log: closed enums, numbers, digests and pseudonyms. There is no text field, so no name, address or
-//! word of a note can get in. Does not write anything.
+//! What can stand in the log: closed enums, numbers, digests, pseudonyms, and the antivirus's own names of signatures. There
+//! is no text field, so no name, address or word of a note can get in. Does not write anything.
 
 use gateway_policy::{Check, DeviceId, Effect, Reason, Rule, Source, State, Subject, Timestamp};
 use serde::{Serialize, Serializer};
@@ -94,7 +94,23 @@ pub enum Event {
         #[serde(serialize_with = "as_time")]
         until: Timestamp,
     },
-    /// A device was registered, changed or revoked.
+    /// An exception from one check of one subject. What loosens is written down before it takes effect.
+    Waiver {
+        /// What.
+        what: WaiverChange,
+        /// From whose check; devices by pseudonym.
+        #[serde(serialize_with = "as_subject")]
+        subject: Subject,
+        /// Which check.
+        #[serde(serialize_with = "as_check")]
+        check: Check,
+        /// Until when it runs.
+        #[serde(serialize_with = "as_time")]
+        until: Timestamp,
+        /// SHA-256 of the reason, whose words stay with the box.
+        reason: Digest,
+    },
+    /// A device was registered, changed or revoked. What loosens is written down before it takes effect.
     Device {
         /// Its pseudonym.
         #[serde(serialize_with = "as_device")]
@@ -117,6 +133,12 @@ pub enum Event {
             skip_serializing_if = "Option::is_none"
         )]
         device: Option<DeviceId>,
+        /// SHA-256 of the whole body, where it was whole.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// What the antivirus calls what it found.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<Signature>,
     },
     /// Something that the city is told of at once.
     Incident {
@@ -124,6 +146,15 @@ pub enum Event {
         what: Incident,
         /// The entry it is about, or zero.
         entry: u64,
+        /// SHA-256 of what it is about, where there is something.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// What the antivirus calls what it found.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        signature: Option<Signature>,
+        /// Which way it was going.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        direction: Option<Direction>,
     },
     /// The city's signed policy.
     Policy {
@@ -204,6 +235,7 @@ impl Event {
             | Self::Verdict { .. }
             | Self::Gate { .. }
             | Self::BreakGlass { .. }
+            | Self::Waiver { .. }
             | Self::Device { .. }
             | Self::Incident { .. }
             | Self::Policy { .. }
@@ -262,6 +294,59 @@ pub enum BreakGlass {
     Reviewed,
 }
 
+/// What happened to an exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum WaiverChange {
+    Made,
+    Withdrawn,
+    Refused,
+}
+
+/// The name of a signature, as the antivirus's database has it: 1 to 64 ASCII letters, digits and `.+_-`. What else a
+/// database might say is left out, so that nothing but such a name fits in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature {
+    bytes: [u8; 64],
+    length: u8,
+}
+
+impl Signature {
+    /// Takes a name over; `None` when nothing of it may stand in the log.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        let mut bytes = [0; 64];
+        let mut length = 0_u8;
+        let fits =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'_' | b'-');
+        for (place, byte) in bytes.iter_mut().zip(name.bytes().filter(fits)) {
+            *place = byte;
+            length += 1;
+        }
+        (length > 0).then_some(Self { bytes, length })
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // Only ASCII gets in.
+        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Signature {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Signature {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
 /// What happened to a device's registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -272,6 +357,14 @@ pub enum DeviceChange {
     Revoked,
     Restored,
     Replaced,
+    Forgotten,
+    Renamed,
+    /// Break-glass may be opened from it, or no longer.
+    ManagerGranted,
+    ManagerWithdrawn,
+    /// The manager declares what was looked at.
+    Declared,
+    /// What was written down before did not take effect.
     EnrolmentRefused,
 }
 
@@ -355,6 +448,8 @@ pub enum RegisterChange {
     MediaReviewed,
     TrainingHeld,
     Declared,
+    /// What was written down before did not take effect.
+    Refused,
     Other,
 }
 
@@ -440,5 +535,22 @@ fn as_some_time<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S
     match at {
         Some(at) => as_time(at, to),
         None => to.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_the_databases_name_and_nothing_else_fits_in() {
+        let kept = |name: &str| Signature::of(name).map(|name| name.as_str().to_owned());
+        assert_eq!(
+            kept("Win.Test.EICAR_HDB-1").as_deref(),
+            Some("Win.Test.EICAR_HDB-1")
+        );
+        assert_eq!(kept("山田 太郎\n\"x\"").as_deref(), Some("x"));
+        assert_eq!(kept("山田"), None);
+        assert_eq!(kept(&"a".repeat(200)).map(|name| name.len()), Some(64));
     }
 }

@@ -72,13 +72,11 @@ pub struct Status {
 }
 
 type Reply<T> = oneshot::Sender<Result<T, LogError>>;
+/// Called once with what became of an entry.
+type Told = Box<dyn FnOnce(Result<u64, NotDurable>) + Send>;
 
 enum Command {
-    Record(
-        Event,
-        Timestamp,
-        Option<oneshot::Sender<Result<u64, NotDurable>>>,
-    ),
+    Record(Event, Timestamp, Option<Told>),
     Head(Reply<Head>),
     Key(Vec<u8>, Timestamp, Reply<()>),
     Checkpoint(SignedCheckpoint, Timestamp, Reply<()>),
@@ -117,27 +115,40 @@ impl AuditSink {
     /// # Errors
     /// [`NotDurable`]; the entry may be in the log later all the same.
     pub async fn durably(&self, event: Event) -> Result<u64, NotDurable> {
-        self.send(event)?.await.map_err(|_| NotDurable)?
+        let (reply, answer) = oneshot::channel();
+        self.send(
+            event,
+            Box::new(move |told| {
+                let _ = reply.send(told);
+            }),
+        )?;
+        answer.await.map_err(|_| NotDurable)?
     }
 
-    /// [`AuditSink::durably`] for a thread that may block.
+    /// [`AuditSink::durably`] for a thread that may block, and for so long at the most: a log that could not even be opened
+    /// never answers.
     ///
     /// # Errors
     /// As there.
-    pub fn durably_blocking(&self, event: Event) -> Result<u64, NotDurable> {
-        self.send(event)?.blocking_recv().map_err(|_| NotDurable)?
+    pub fn durably_blocking(&self, event: Event, patience: Duration) -> Result<u64, NotDurable> {
+        let (reply, answer) = sync_channel(1);
+        self.send(
+            event,
+            Box::new(move |told| {
+                let _ = reply.send(told);
+            }),
+        )?;
+        answer.recv_timeout(patience).map_err(|_| NotDurable)?
     }
 
-    fn send(&self, event: Event) -> Result<oneshot::Receiver<Result<u64, NotDurable>>, NotDurable> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Record(event, (self.clock)(), Some(reply));
+    fn send(&self, event: Event, told: Told) -> Result<(), NotDurable> {
+        let command = Command::Record(event, (self.clock)(), Some(told));
         self.commands.try_send(command).map_err(|refused| {
             if matches!(refused, TrySendError::Full(_)) {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }
             NotDurable
-        })?;
-        Ok(answer)
+        })
     }
 
     async fn ask<T>(
@@ -354,7 +365,7 @@ impl Recorder {
             }
             let durable = self.log.durable().0;
             for (reply, number) in waiting {
-                let _ = reply.send(number.filter(|number| *number <= durable).ok_or(NotDurable));
+                reply(number.filter(|number| *number <= durable).ok_or(NotDurable));
             }
             let status = Some(self.status());
             published.send_if_modified(|seen| {
@@ -471,6 +482,7 @@ impl Recorder {
             critical: self.critical,
             broken: self.broken.filter(|_| self.log.last_receipt().is_none()),
             unwritable: self.unwritable,
+            accesses: self.log.accesses(),
             checkpoint: self.log.last_checkpoint().cloned(),
             acknowledged: self.log.last_receipt().map(|(_, at)| at),
             lost: self.lost.load(Ordering::Relaxed),
@@ -482,7 +494,6 @@ impl Recorder {
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
-            accesses: self.log.accesses(),
     while let Some(inner) = cause {
         text.push_str(": ");
         text.push_str(&inner.to_string());

@@ -11,10 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gateway_audit::{
-    Content, Digest, Direction, Event, Options, PolicyChange, RegisterChange, Settings, start,
-    verify,
+    Content, Digest, Direction, Event, NotDurable, Options, PolicyChange, RegisterChange, Settings,
+    start, verify,
 };
 use gateway_policy::Timestamp;
+
+/// Longer than any disk of a busy machine takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn clock() -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
     Arc::new(|| Timestamp(1_795_000_000))
@@ -47,7 +50,7 @@ fn a_durable_entry_is_on_the_disk_when_the_answer_comes_and_others_follow_within
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("audit");
     let (sink, status) = start(dir.clone(), Settings::default(), clock()).unwrap();
-    let number = sink.durably_blocking(critical()).unwrap();
+    let number = sink.durably_blocking(critical(), PATIENCE).unwrap();
     let text = fs::read_to_string(dir.join("00000000000000000001.jsonl")).unwrap();
     assert_eq!(text.lines().count(), usize::try_from(number).unwrap());
     sink.record(common());
@@ -68,6 +71,8 @@ fn a_flood_never_blocks_and_what_is_lost_is_counted_in_the_log() {
             what: Content::TooLarge,
             direction: Direction::Download,
             device: None,
+            digest: None,
+            signature: None,
         });
     }
     assert!(
@@ -79,7 +84,7 @@ fn a_flood_never_blocks_and_what_is_lost_is_counted_in_the_log() {
         .build()
         .unwrap();
     wait_for("the end of the flood", || {
-        sink.durably_blocking(critical()).is_ok()
+        sink.durably_blocking(critical(), PATIENCE).is_ok()
     });
     runtime.block_on(sink.stop());
     let lost = status.borrow().as_ref().unwrap().lost;
@@ -111,13 +116,18 @@ fn a_disk_that_refuses_at_the_start_is_tried_again() {
     fs::write(&dir, "").unwrap();
     let (sink, status) = start(dir.clone(), Settings::default(), clock()).unwrap();
     sink.record(critical());
-    std::thread::sleep(Duration::from_millis(200));
+    // Who must know that it is written down is told that it is not, and does not wait for ever.
+    let begun = Instant::now();
+    let told = sink.durably_blocking(critical(), Duration::from_millis(200));
+    assert_eq!(told, Err(NotDurable));
+    assert!(begun.elapsed() < Duration::from_secs(10));
     assert!(status.borrow().is_none());
     fs::remove_file(&dir).unwrap();
     wait_for("the log", || {
         status
             .borrow()
             .as_ref()
-            .is_some_and(|status| status.written.0 == 2)
+            .is_some_and(|status| status.written.0 == 3)
     });
+    assert_eq!(sink.durably_blocking(critical(), PATIENCE), Ok(4));
 }

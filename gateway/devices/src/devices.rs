@@ -33,6 +33,22 @@ pub struct Config {
     pub anchors: Vec<CertificateDer<'static>>,
 }
 
+/// What lets a device do more than it could.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loosening {
+    /// It is let in for the first time.
+    Registered,
+    /// It is let in again, or turns out to be one that was here before.
+    Restored,
+    /// Break-glass may be opened from it.
+    ManagerGranted,
+    /// The manager's word is taken for a check of it.
+    Declared,
+}
+
+/// Asked before anything that loosens takes effect; true: it is written down for good. What tightens asks nobody.
+pub type Beforehand = Arc<dyn Fn(DeviceId, Loosening) -> bool + Send + Sync>;
+
 /// What the daemon has to do after a call.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -62,6 +78,7 @@ pub struct Devices {
     identities: Identities,
     presence: Arc<Presence>,
     effects: Mutex<Effects>,
+    beforehand: Option<Beforehand>,
     /// What was told last of each check, so that a tick repeats it now and then only.
     told: Mutex<HashMap<(DeviceId, Check), (Observation, Timestamp)>>,
 }
@@ -101,8 +118,24 @@ impl Devices {
                 devices_changed: true,
                 ..Effects::default()
             }),
+            beforehand: None,
             told: Mutex::default(),
         })
+    }
+
+    /// Has everything that loosens written down before it takes effect. Without this nobody keeps account.
+    #[must_use]
+    pub fn written_down_by(mut self, beforehand: Beforehand) -> Self {
+        self.beforehand = Some(beforehand);
+        self
+    }
+
+    /// Says what is about to happen; an error means that it must not.
+    pub(crate) fn beforehand(&self, device: DeviceId, what: Loosening) -> Result<(), Error> {
+        match &self.beforehand {
+            Some(written) if !written(device, what) => Err(Error::NotRecorded),
+            _ => Ok(()),
+        }
     }
 
     /// Recognises devices by their certificates.
@@ -230,9 +263,16 @@ impl Devices {
     /// Lets a device in again that [`Devices::revoke`] cut off.
     ///
     /// # Errors
-    /// [`Error::NoSuchDevice`] also when it was not cut off.
+    /// [`Error::NoSuchDevice`] also when it was not cut off; [`Error::NotRecorded`].
     pub fn reactivate(&self, id: DeviceId) -> Result<(), Error> {
-        lock(&self.database).reactivate(id)?;
+        let database = lock(&self.database);
+        let device = database.device(id)?.ok_or(Error::NoSuchDevice)?;
+        if !matches!(device.revoked, Some((_, RevokedFor::Manager))) {
+            return Err(Error::NoSuchDevice);
+        }
+        self.beforehand(id, Loosening::Restored)?;
+        database.reactivate(id)?;
+        drop(database);
         let mut effects = lock(&self.effects);
         effects.devices_changed = true;
         // What it holds open came as a revoked device and is good for nothing else.
@@ -244,9 +284,15 @@ impl Devices {
     /// Sets whether break-glass may be opened from a device.
     ///
     /// # Errors
-    /// [`Error::NoSuchDevice`].
+    /// [`Error::NoSuchDevice`], [`Error::NotRecorded`].
     pub fn set_manager(&self, id: DeviceId, manager: bool) -> Result<(), Error> {
-        lock(&self.database).set_manager(id, manager)?;
+        let database = lock(&self.database);
+        if manager {
+            database.device(id)?.ok_or(Error::NoSuchDevice)?;
+            self.beforehand(id, Loosening::ManagerGranted)?;
+        }
+        database.set_manager(id, manager)?;
+        drop(database);
         lock(&self.effects).devices_changed = true;
         Ok(())
     }
@@ -262,7 +308,8 @@ impl Devices {
     /// A manager declares that these checks of a device were looked at and found good.
     ///
     /// # Errors
-    /// [`Error::Unfit`] for a check that is measured on this kind of device: a measurement cannot be declared away.
+    /// [`Error::Unfit`] for a check that is measured on this kind of device: a measurement cannot be declared away;
+    /// [`Error::NotRecorded`].
     pub fn declare(
         &self,
         id: DeviceId,
@@ -276,6 +323,7 @@ impl Devices {
         if !checks.iter().all(|check| may.contains(check)) {
             return Err(Error::Unfit("this check is not declared but measured"));
         }
+        self.beforehand(id, Loosening::Declared)?;
         for check in checks {
             let declared = Declared {
                 device: id,

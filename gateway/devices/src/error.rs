@@ -58,6 +58,9 @@ pub enum Error {
     /// A certificate file could not be built.
     #[error("cannot make a certificate file")]
     Bundle,
+    /// What lets a device do more could not be written down beforehand, so it was not done.
+    #[error("it cannot be written down, so it is not done")]
+    NotRecorded,
     /// The operating system gives no randomness.
     #[error("no randomness can be had")]
     NoRandomness,

@@ -35,7 +35,7 @@ pub use bundle::{Bundle, BundleKind};
 pub use certificate_request::{CertificateRequest, Unusable};
 pub use declaration::{DECLARATION_DAYS, Declared};
 pub use device::{Device, Kind, Name, Origin, RevokedFor};
-pub use devices::{Config, Devices, Effects};
+pub use devices::{Beforehand, Config, Devices, Effects, Loosening};
 pub use error::Error;
 pub use identities::Identities;
 pub use judgement::{Standards, Version, judge};

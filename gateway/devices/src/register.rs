@@ -10,7 +10,7 @@ use rustls::pki_types::CertificateDer;
 use crate::database::Database;
 use crate::identities::Known;
 use crate::secret::{Tag, random};
-use crate::{Device, Error, Kind, Name, Origin, RevokedFor};
+use crate::{Device, Error, Kind, Loosening, Name, Origin, RevokedFor};
 
 /// More PCs and tablets than any facility of this notebook has.
 pub(crate) const MOST_DEVICES: usize = 500;
@@ -78,7 +78,11 @@ impl Database {
 
     /// Registers an approved device. The same hardware gets its old pseudonym back, and with it every deadline that runs:
     /// forgetting and pairing anew gains nothing.
-    pub(crate) fn register(&mut self, approved: &Approved<'_>) -> Result<DeviceId, Error> {
+    pub(crate) fn register(
+        &mut self,
+        approved: &Approved<'_>,
+        beforehand: impl FnOnce(DeviceId, Loosening) -> Result<(), Error>,
+    ) -> Result<DeviceId, Error> {
         let before = match (approved.same_as, &approved.hardware) {
             (Some(id), _) => self.device(id)?,
             (None, Some(hardware)) => match self.device_with(hardware)? {
@@ -88,7 +92,7 @@ impl Database {
             (None, None) => None,
         };
         let Some(before) = before else {
-            return self.insert(approved);
+            return self.insert(approved, beforehand);
         };
         // Cut off by the manager: only the manager's own word takes that back, not a code that was read out.
         if matches!(before.revoked, Some((_, RevokedFor::Manager))) {
@@ -96,6 +100,7 @@ impl Database {
                 "it was cut off and has to be let in again first",
             ));
         }
+        beforehand(before.id, Loosening::Restored)?;
         self.connection
             .execute(
                 "UPDATE devices SET name = ?2, kind = ?3, manager = ?4, approved_by = ?5, registered = ?6,
@@ -114,9 +119,14 @@ impl Database {
         Ok(before.id)
     }
 
-    fn insert(&mut self, approved: &Approved<'_>) -> Result<DeviceId, Error> {
+    fn insert(
+        &mut self,
+        approved: &Approved<'_>,
+        beforehand: impl FnOnce(DeviceId, Loosening) -> Result<(), Error>,
+    ) -> Result<DeviceId, Error> {
         self.make_room()?;
         let id = DeviceId(random()?);
+        beforehand(id, Loosening::Registered)?;
         self.connection
             .execute(
                 "INSERT INTO devices (id, name, kind, manager, hardware, registered, approved_by)
@@ -172,7 +182,12 @@ impl Database {
     ///
     /// Known from a device that was forgotten, the old pseudonym takes over the new certificates. Answers with the id the
     /// device has from now on.
-    pub(crate) fn pin(&mut self, id: DeviceId, hardware: &Tag) -> Result<DeviceId, Error> {
+    pub(crate) fn pin(
+        &mut self,
+        id: DeviceId,
+        hardware: &Tag,
+        beforehand: impl FnOnce(DeviceId, Loosening) -> Result<(), Error>,
+    ) -> Result<DeviceId, Error> {
         let failed = || Error::database("pin a device's hardware");
         let pinned: Option<[u8; 32]> = self
             .connection
@@ -196,16 +211,22 @@ impl Database {
                     .map_err(failed())?;
                 Ok(id)
             }
-            (None, Some(before)) => self.take_back(before, id),
+            (None, Some(before)) => self.take_back(before, id, beforehand),
         }
     }
 
     /// The device registered as `newer` turns out to be `before`.
-    fn take_back(&mut self, before: DeviceId, newer: DeviceId) -> Result<DeviceId, Error> {
+    fn take_back(
+        &mut self,
+        before: DeviceId,
+        newer: DeviceId,
+        beforehand: impl FnOnce(DeviceId, Loosening) -> Result<(), Error>,
+    ) -> Result<DeviceId, Error> {
         let old = self.device(before)?.ok_or(Error::NoSuchDevice)?;
         if !matches!(old.revoked, Some((_, RevokedFor::Forgotten))) {
             return Err(Error::Taken("hardware"));
         }
+        beforehand(before, Loosening::Restored)?;
         let failed = || Error::database("give a device its old pseudonym");
         let transaction = self.connection.transaction().map_err(failed())?;
         for statement in [

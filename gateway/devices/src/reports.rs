@@ -330,7 +330,7 @@ mod tests {
             at: NOW,
             same_as: None,
         };
-        let id = database.register(&approved).unwrap();
+        let id = database.register(&approved, |_, _| Ok(())).unwrap();
         (directory, database, id)
     }
 

@@ -155,6 +155,12 @@ impl Entry {
         self.deadlines.next(now)
     }
 
+    /// Until when an exception was made, if one was.
+    #[must_use]
+    pub const fn waived_until(&self) -> Option<Timestamp> {
+        self.waived_until
+    }
+
     /// When there was good evidence last.
     #[must_use]
     pub const fn proof(&self) -> Option<Timestamp> {

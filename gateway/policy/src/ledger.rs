@@ -364,6 +364,41 @@ impl Ledger {
         Ok(self.tell(subject, check, now))
     }
 
+    /// Ends an exception of the manager's before its time; `None` also when there is none. The city's ends with its policy.
+    pub fn withdraw_waiver(
+        &mut self,
+        subject: Subject,
+        check: Check,
+        now: Timestamp,
+    ) -> Option<Transition> {
+        self.look_at_the_clock(now);
+        let now = self.time.now(now);
+        let cell = self.cell_mut(subject, check)?;
+        let by_manager = |waiver: &Waiver| waiver.by == crate::Authority::Manager;
+        if !cell.record.waiver().is_some_and(by_manager) {
+            return None;
+        }
+        cell.record.waive(None);
+        self.tell(subject, check, now)
+    }
+
+    /// Every exception that was made and not withdrawn, also those whose time is over, each until the next one takes its place.
+    #[must_use]
+    pub fn waivers(&self) -> Vec<(Subject, Check, Waiver)> {
+        let of = |subject: Subject, records: &Records| -> Vec<(Subject, Check, Waiver)> {
+            records
+                .iter()
+                .filter_map(|(check, cell)| Some((subject, *check, cell.record.waiver()?.clone())))
+                .collect()
+        };
+        let mut all = of(Subject::Box, &self.own);
+        all.extend(of(Subject::Facility, &self.facility));
+        for (id, device) in &self.devices {
+            all.extend(of(Subject::Device(*id), &device.records));
+        }
+        all
+    }
+
     /// The exception that runs, if any.
     #[must_use]
     pub fn waiver(&self, subject: Subject, check: Check) -> Option<&Waiver> {

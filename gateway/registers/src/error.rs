@@ -27,6 +27,9 @@ pub enum Error {
     /// The file is not what was written. It is left as it is.
     #[error("the registers are damaged: {0}")]
     Damaged(&'static str),
+    /// The entry would loosen something and could not be written down beforehand, so it was not made.
+    #[error("it cannot be written down, so it is not done")]
+    NotWrittenDown,
     /// What was to be recorded cannot be so.
     #[error("the entry was refused: {0}")]
     Refused(#[from] Refused),

@@ -22,7 +22,33 @@ pub(crate) enum Event {
     Declare { topic: Topic, remark: String },
 }
 
+/// An entry after which something is in order that was not, or is known that was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Loosening {
+    MediumEntered,
+    MediumFound,
+    MediaReviewed,
+    TrainingHeld,
+    Declared,
+}
+
 impl Event {
+    /// Whether it loosens; what it is then called.
+    pub(crate) const fn loosens(&self) -> Option<Loosening> {
+        match self {
+            Self::Enter { .. } => Some(Loosening::MediumEntered),
+            Self::Change {
+                change: Change::Found,
+                ..
+            } => Some(Loosening::MediumFound),
+            Self::Change { .. } => None,
+            Self::Review { .. } => Some(Loosening::MediaReviewed),
+            Self::Train { .. } => Some(Loosening::TrainingHeld),
+            Self::Declare { .. } => Some(Loosening::Declared),
+        }
+    }
+
     /// The medium that it is about alone.
     pub(crate) const fn medium(&self) -> Option<u64> {
         match self {

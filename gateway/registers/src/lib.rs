@@ -19,8 +19,8 @@ mod training;
 
 pub use declaration::{Declaration, Topic};
 pub use error::{Error, Field, Refused};
-pub use event::Recorded;
+pub use event::{Loosening, Recorded};
 pub use media::{Change, Disposal, Kind, Medium, NewMedium, Place};
-pub use registers::{History, RETENTION, Register, Registers};
+pub use registers::{Beforehand, History, RETENTION, Register, Registers};
 pub use state::{MOST_EVENTS, MOST_MEDIA, State};
 pub use training::{Held, Training};

@@ -1,5 +1,6 @@
 //! The registers as a whole: opened, added to, read. One writer at a time; every call may wait for the disk.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -7,7 +8,7 @@ use gateway_policy::{Check, Missing, Observation, Observed, Source, Timestamp};
 use rusqlite::Connection;
 
 use crate::database::{self, Row};
-use crate::event::Event;
+use crate::event::{Event, Loosening};
 use crate::text::{line, optional};
 use crate::{Change, Error, Field, Medium, NewMedium, Recorded, State, Topic, Training, csv};
 
@@ -33,16 +34,25 @@ pub struct History {
     pub events: Vec<Recorded>,
 }
 
+/// Asked before an entry that loosens something is made; true: it is written down for good. It may block.
+pub type Beforehand = Box<dyn Fn(Loosening) -> bool + Send + Sync>;
+
 /// All registers of one facility. Every call may block on the disk.
 #[derive(Debug)]
 pub struct Registers {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     connection: Connection,
     state: State,
+    beforehand: Option<Beforehand>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").finish_non_exhaustive()
+    }
 }
 
 impl Registers {
@@ -55,8 +65,19 @@ impl Registers {
         let connection = database::open(directory)?;
         let state = derive(&connection)?;
         Ok(Self {
-            inner: Mutex::new(Inner { connection, state }),
+            inner: Mutex::new(Inner {
+                connection,
+                state,
+                beforehand: None,
+            }),
         })
+    }
+
+    /// Has what loosens written down before it is entered. Without this nobody keeps account.
+    #[must_use]
+    pub fn written_down_by(self, beforehand: Beforehand) -> Self {
+        self.lock().beforehand = Some(beforehand);
+        self
     }
 
     /// How everything stands.
@@ -221,6 +242,11 @@ impl Inner {
         let mut next = self.state.clone();
         next.apply(event, now, &row.by, &row.body)
             .ok_or(Error::Damaged("an entry could not be read again"))?;
+        if let (Some(what), Some(written)) = (event.loosens(), &self.beforehand)
+            && !written(what)
+        {
+            return Err(Error::NotWrittenDown);
+        }
         database::append(&self.connection, &row, event.medium(), event.is_end())?;
         self.state = next;
         Ok(())

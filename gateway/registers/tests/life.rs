@@ -11,8 +11,8 @@ use std::path::Path;
 use gateway_policy::calendar::Date;
 use gateway_policy::{Check, Missing, Observation, Source, Timestamp};
 use gateway_registers::{
-    Change, Disposal, Error, Field, Kind, NewMedium, Place, RETENTION, Refused, Register,
-    Registers, Topic, Training,
+    Change, Disposal, Error, Field, Kind, Loosening, NewMedium, Place, RETENTION, Refused,
+    Register, Registers, Topic, Training,
 };
 
 const NOW: Timestamp = Timestamp(1_795_476_305); // 2026-11-24 08:25 in Japan
@@ -432,4 +432,39 @@ fn csv_holds_every_entry_for_excel_and_no_formula() {
             .unwrap()
             .contains("備考")
     );
+}
+
+#[test]
+fn what_cannot_be_written_down_beforehand_is_not_entered_and_what_tightens_is() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    let directory = tempfile::tempdir().unwrap();
+    let (works, said) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
+    let (log, heard) = (Arc::clone(&works), Arc::clone(&said));
+    let registers = Registers::open(directory.path())
+        .unwrap()
+        .written_down_by(Box::new(move |what| {
+            heard.lock().unwrap().push(what);
+            log.load(Ordering::Relaxed)
+        }));
+    let number = registers.enter(usb("USB-1"), BY, NOW).unwrap();
+    // What is refused for another reason is not said.
+    let _ = registers.enter(usb("USB-1"), BY, NOW);
+    assert_eq!(*said.lock().unwrap(), [Loosening::MediumEntered]);
+
+    works.store(false, Ordering::Relaxed);
+    let refused = registers.enter(usb("USB-2"), BY, NOW);
+    assert!(matches!(refused, Err(Error::NotWrittenDown)), "{refused:?}");
+    let refused = registers.review(vec![number], vec![], BY, NOW);
+    assert!(matches!(refused, Err(Error::NotWrittenDown)), "{refused:?}");
+    let refused = registers.declare(Topic::Paper, "", BY, NOW);
+    assert!(matches!(refused, Err(Error::NotWrittenDown)), "{refused:?}");
+    assert_eq!(registers.state().media().count(), 1);
+    registers.change(number, Change::Lose, BY, NOW).unwrap();
+    let refused = registers.change(number, Change::Found, BY, NOW);
+    assert!(matches!(refused, Err(Error::NotWrittenDown)), "{refused:?}");
 }

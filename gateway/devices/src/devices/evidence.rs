@@ -89,7 +89,8 @@ impl Devices {
         };
         let mut database = lock(&self.database);
         let tag = database.hasher.tag("hardware", hardware.as_bytes());
-        let now_known_as = database.pin(device, &tag).inspect_err(|error| {
+        let beforehand = |id, what| self.beforehand(id, what);
+        let now_known_as = database.pin(device, &tag, beforehand).inspect_err(|error| {
             tracing::warn!(event = "device-hardware", device = %device, %error, "a device's hardware was not pinned");
         })?;
         if now_known_as != device {

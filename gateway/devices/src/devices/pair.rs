@@ -60,6 +60,34 @@ impl Devices {
         )
     }
 
+    /// A manager enters a certificate that the city issued for a PC, PEM with what is between it and the city's root: opens a
+    /// request that has only to be approved. `None`: there are too many already.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] for what the city has not issued or is not in force.
+    pub fn start_with_certificate(
+        &self,
+        name: Name,
+        kind: Kind,
+        certificate: &str,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Result<Option<Waiting>, Error> {
+        let wish = Wish {
+            name,
+            kind,
+            request: None,
+            certificate: Some(certificate),
+            hardware_uuid: None,
+            device: None,
+            peer,
+        };
+        match self.ask(&wish, now)? {
+            Some(ticket) => self.pairing_with_code(&ticket.code, now).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Opens a request to be let in.
     pub(crate) fn ask(&self, wish: &Wish<'_>, now: Timestamp) -> Result<Option<Ticket>, Error> {
         let request = wish
@@ -152,7 +180,7 @@ impl Devices {
     /// Lets the device of a request in; answers with its pseudonym.
     ///
     /// # Errors
-    /// [`Error::NoSuchPairing`], [`Error::Full`], [`Error::Taken`], [`Error::Unfit`].
+    /// [`Error::NoSuchPairing`], [`Error::Full`], [`Error::Taken`], [`Error::Unfit`], [`Error::NotRecorded`].
     pub fn approve(
         &self,
         pairing: &str,
@@ -169,15 +197,18 @@ impl Devices {
             Some(certificate) => database.owner_of(&certificate.fingerprint)?,
             None => None,
         };
-        let device = database.register(&Approved {
-            name: &asking.name,
-            kind: asking.kind,
-            manager,
-            hardware: asking.hardware,
-            by,
-            at: now,
-            same_as: same_as.or(asking.same_as),
-        })?;
+        let device = database.register(
+            &Approved {
+                name: &asking.name,
+                kind: asking.kind,
+                manager,
+                hardware: asking.hardware,
+                by,
+                at: now,
+                same_as: same_as.or(asking.same_as),
+            },
+            |id, what| self.beforehand(id, what),
+        )?;
         if let Some(certificate) = &asking.of_city {
             database.add_certificate(device, certificate)?;
         }

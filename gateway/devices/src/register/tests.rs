@@ -39,14 +39,18 @@ fn forgotten_hardware_comes_back_under_its_old_pseudonym() {
     let (_directory, mut database) = open();
     let hardware = sha256(b"uuid");
     let name = name();
-    let id = database.register(&approved(&name, Some(hardware))).unwrap();
+    let id = database
+        .register(&approved(&name, Some(hardware)), |_, _| Ok(()))
+        .unwrap();
     database
         .revoke(id, RevokedFor::Forgotten, NOW.plus(1))
         .unwrap();
     assert!(database.devices().unwrap().is_empty());
     assert_eq!(database.devices_ever().unwrap().len(), 1);
     assert_eq!(
-        database.register(&approved(&name, Some(hardware))).unwrap(),
+        database
+            .register(&approved(&name, Some(hardware)), |_, _| Ok(()))
+            .unwrap(),
         id
     );
     assert_eq!(database.device(id).unwrap().unwrap().revoked, None);
@@ -56,14 +60,18 @@ fn forgotten_hardware_comes_back_under_its_old_pseudonym() {
 fn hardware_that_shows_itself_only_when_it_reports_is_found_again_too() {
     let (_directory, mut database) = open();
     let (hardware, name) = (sha256(b"uuid"), name());
-    let old = database.register(&approved(&name, Some(hardware))).unwrap();
+    let old = database
+        .register(&approved(&name, Some(hardware)), |_, _| Ok(()))
+        .unwrap();
     database.revoke(old, RevokedFor::Forgotten, NOW).unwrap();
-    let new = database.register(&approved(&name, None)).unwrap();
+    let new = database
+        .register(&approved(&name, None), |_, _| Ok(()))
+        .unwrap();
     assert_ne!(new, old);
     database
         .add_certificate(new, &certificate(1, NOW.plus(100)))
         .unwrap();
-    assert_eq!(database.pin(new, &hardware).unwrap(), old);
+    assert_eq!(database.pin(new, &hardware, |_, _| Ok(())).unwrap(), old);
     assert_eq!(database.owner_of(&sha256(&[1])).unwrap(), Some(old));
     assert!(database.device(new).unwrap().is_none());
 }
@@ -73,34 +81,46 @@ fn hardware_of_a_device_in_use_and_other_hardware_than_before_are_refused() {
     let (_directory, mut database) = open();
     let name = name();
     let first = database
-        .register(&approved(&name, Some(sha256(b"a"))))
+        .register(&approved(&name, Some(sha256(b"a"))), |_, _| Ok(()))
         .unwrap();
-    let second = database.register(&approved(&name, None)).unwrap();
+    let second = database
+        .register(&approved(&name, None), |_, _| Ok(()))
+        .unwrap();
     assert!(matches!(
-        database.pin(second, &sha256(b"a")),
+        database.pin(second, &sha256(b"a"), |_, _| Ok(())),
         Err(Error::Taken(_))
     ));
-    assert_eq!(database.pin(second, &sha256(b"b")).unwrap(), second);
+    assert_eq!(
+        database.pin(second, &sha256(b"b"), |_, _| Ok(())).unwrap(),
+        second
+    );
     assert!(matches!(
-        database.pin(second, &sha256(b"c")),
+        database.pin(second, &sha256(b"c"), |_, _| Ok(())),
         Err(Error::Unfit(_))
     ));
-    assert_eq!(database.pin(first, &sha256(b"a")).unwrap(), first);
+    assert_eq!(
+        database.pin(first, &sha256(b"a"), |_, _| Ok(())).unwrap(),
+        first
+    );
 }
 
 #[test]
 fn a_device_that_the_manager_cut_off_does_not_come_back_by_pairing() {
     let (_directory, mut database) = open();
     let (hardware, name) = (sha256(b"uuid"), name());
-    let id = database.register(&approved(&name, Some(hardware))).unwrap();
+    let id = database
+        .register(&approved(&name, Some(hardware)), |_, _| Ok(()))
+        .unwrap();
     database.revoke(id, RevokedFor::Manager, NOW).unwrap();
     assert!(matches!(
-        database.register(&approved(&name, Some(hardware))),
+        database.register(&approved(&name, Some(hardware)), |_, _| Ok(())),
         Err(Error::Unfit(_))
     ));
     database.reactivate(id).unwrap();
     assert_eq!(
-        database.register(&approved(&name, Some(hardware))).unwrap(),
+        database
+            .register(&approved(&name, Some(hardware)), |_, _| Ok(()))
+            .unwrap(),
         id
     );
     assert!(matches!(
@@ -113,8 +133,12 @@ fn a_device_that_the_manager_cut_off_does_not_come_back_by_pairing() {
 fn a_certificate_belongs_to_one_device_and_only_the_newest_few_are_known() {
     let (_directory, mut database) = open();
     let name = name();
-    let id = database.register(&approved(&name, None)).unwrap();
-    let other = database.register(&approved(&name, None)).unwrap();
+    let id = database
+        .register(&approved(&name, None), |_, _| Ok(()))
+        .unwrap();
+    let other = database
+        .register(&approved(&name, None), |_, _| Ok(()))
+        .unwrap();
     for number in 0..6 {
         let ends = NOW.plus(i64::from(number));
         database
@@ -134,21 +158,27 @@ fn a_certificate_belongs_to_one_device_and_only_the_newest_few_are_known() {
 fn a_full_register_gives_up_what_was_forgotten_and_nothing_else() {
     let (_directory, mut database) = open();
     let name = name();
-    let first = database.register(&approved(&name, None)).unwrap();
+    let first = database
+        .register(&approved(&name, None), |_, _| Ok(()))
+        .unwrap();
     for _ in 1..MOST_DEVICES {
-        database.register(&approved(&name, None)).unwrap();
+        database
+            .register(&approved(&name, None), |_, _| Ok(()))
+            .unwrap();
     }
     assert!(matches!(
-        database.register(&approved(&name, None)),
+        database.register(&approved(&name, None), |_, _| Ok(())),
         Err(Error::Full)
     ));
     database.revoke(first, RevokedFor::Manager, NOW).unwrap();
     assert!(matches!(
-        database.register(&approved(&name, None)),
+        database.register(&approved(&name, None), |_, _| Ok(())),
         Err(Error::Full)
     ));
     database.revoke(first, RevokedFor::Forgotten, NOW).unwrap();
-    database.register(&approved(&name, None)).unwrap();
+    database
+        .register(&approved(&name, None), |_, _| Ok(()))
+        .unwrap();
     assert!(database.device(first).unwrap().is_none());
 }
 
@@ -156,7 +186,9 @@ fn a_full_register_gives_up_what_was_forgotten_and_nothing_else() {
 fn what_was_written_is_there_after_a_crash() {
     let (directory, mut database) = open();
     let name = name();
-    let id = database.register(&approved(&name, None)).unwrap();
+    let id = database
+        .register(&approved(&name, None), |_, _| Ok(()))
+        .unwrap();
     database.revoke(id, RevokedFor::Manager, NOW).unwrap();
     // No close: the next opening finds the log as a power cut leaves it.
     std::mem::forget(database);

@@ -388,3 +388,66 @@ fn what_is_handed_out_names_this_box_and_no_secret() {
         1
     );
 }
+
+#[test]
+fn what_lets_a_device_do_more_is_written_down_first_or_not_done_and_cutting_off_asks_nobody() {
+    use gateway_devices::{Error, Loosening};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    let mut office = Office::open();
+    let (works, said) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
+    let (log, heard) = (Arc::clone(&works), Arc::clone(&said));
+    let config = gateway_devices::Config {
+        directory: office.directory.path().join("devices"),
+        city_authorities: Vec::new(),
+        anchors: Vec::new(),
+    };
+    office.devices = gateway_devices::Devices::open(config, Arc::clone(&office.vault) as _)
+        .unwrap()
+        .written_down_by(Arc::new(move |device, what| {
+            heard.lock().unwrap().push((device, what));
+            log.load(Ordering::Relaxed)
+        }));
+    let (id, leaf) = office.registered("ipad", None);
+    assert_eq!(*said.lock().unwrap(), [(id, Loosening::Registered)]);
+
+    works.store(false, Ordering::Relaxed);
+    let refused = |result: Result<(), Error>| assert!(matches!(result, Err(Error::NotRecorded)));
+    refused(office.devices.set_manager(id, true));
+    refused(
+        office
+            .devices
+            .declare(id, &[gateway_policy::Check::PcLock], "m-1", office.now),
+    );
+    // What tightens takes effect although nothing can be written.
+    office.devices.set_manager(id, false).unwrap();
+    office.devices.revoke(id, office.now).unwrap();
+    refused(office.devices.reactivate(id));
+    let device = office.devices.device(id).unwrap().unwrap();
+    assert!(device.revoked.is_some() && !device.manager);
+    // And nobody new is let in.
+    let wish = serde_json::json!({"name": "事務室2", "kind": "ipad"});
+    let (_, code) = office.ask_to_be_let_in(&wish);
+    let waiting = office.devices.pairing_with_code(&code, office.now).unwrap();
+    let answer = office
+        .devices
+        .approve(&waiting.id, false, "m-1", office.now);
+    refused(answer.map(drop));
+    assert_eq!(office.devices.list().unwrap().len(), 1);
+
+    // The same request is let in as soon as it can be written down.
+    works.store(true, Ordering::Relaxed);
+    office
+        .devices
+        .approve(&waiting.id, false, "m-1", office.now)
+        .unwrap();
+    office.devices.reactivate(id).unwrap();
+    assert_eq!(
+        office.devices.identities().identify(&[leaf], office.now),
+        Some(id)
+    );
+}
