@@ -19,8 +19,8 @@ use crate::response::{
 use crate::sessions::{NoRandomness, Sessions};
 use crate::words::{Headline, Light, headline, machinery, rows};
 use crate::{
-    Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, RegistersDesk, ReportDesk, SessionId,
-    Staff, ViewId,
+    AccessesDesk, Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, OfflineDesk,
+    Refusal, RegistersDesk, ReportDesk, SessionId, Staff, ViewId, WaiversDesk,
 };
 
 /// The one path prefix on the notebook's origin that is the box's own.
@@ -59,6 +59,12 @@ pub struct Desks {
     pub break_glass: Option<Arc<dyn BreakGlassDesk>>,
 }
 
+    /// The time without the city; without it, sessions that the city opened hold as long as they last.
+    pub offline: Option<Arc<dyn OfflineDesk>>,
+    /// Exceptions from single checks.
+    pub waivers: Option<Arc<dyn WaiversDesk>>,
+    /// Who looked at whose stored notes.
+    pub accesses: Option<Arc<dyn AccessesDesk>>,
 impl std::fmt::Debug for Desks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Desks(..)")
@@ -206,6 +212,7 @@ impl Console {
             _ => Err(Fault::NotFound),
         }
     }
+            "accesses" => self.accesses_page(get(request)?, path).await,
 
     /// What the device may see that the request comes from.
     pub(crate) fn admission(&self, request: &ConsoleRequest) -> Admission {
@@ -429,6 +436,7 @@ impl Console {
             status,
             &self.policy,
             Referrer::Own,
+                accesses: self.desks.accesses.is_some(),
             template.render()?,
         ))
     }

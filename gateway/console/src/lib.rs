@@ -4,6 +4,9 @@
 //! what it shows and what it sets in motion goes through a [`Desk`], which the daemon implements.
 #![forbid(unsafe_code)]
 
+mod accesses;
+mod accesses_pages;
+mod attachment;
 mod break_glass;
 mod break_glass_pages;
 mod checks;
@@ -37,6 +40,8 @@ pub use desk::{
 pub use devices::{
     Admission, CertificateFile, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk, Pairing,
     PairingId, Ticket, Waiting,
+pub use accesses::{AccessesDesk, Look, LookedAt, Looks, Named, Question};
+pub use attachment::{Streamed, StreamedBody};
 };
 pub use registers::{
     DeclarationState, DeclarationTopic, Declarations, HeldTraining, MadeDeclaration, Media, Medium,

@@ -45,6 +45,7 @@ pub(crate) struct Managed {
     pub(crate) report: bool,
     pub(crate) break_glass: bool,
 }
+    pub(crate) accesses: bool,
 
 impl<'a> Frame<'a> {
     pub(crate) fn new(config: &'a Config, title: &'a str, here: &'a str, now: Timestamp) -> Self {

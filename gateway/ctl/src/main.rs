@@ -6,6 +6,7 @@
     reason = "a command for people and scripts"
 )]
 
+mod accesses;
 mod audit;
 mod moment;
 mod report;
@@ -42,6 +43,10 @@ enum What {
         ask: Ask,
     },
     /// 監査記録 / The audit log.
+    /// 保存した連絡が見られた回数（日ごと、31日間） / How often stored notes were looked at, by day.
+    Accesses(Ask),
+    /// 連絡と添付の保存の進み具合（数だけ） / How far the store of notes has got, in numbers. Exit code: 0 asked, 2 not answered.
+    Notes(Ask),
     Audit {
         #[command(subcommand)]
         what: AuditWhat,
@@ -87,6 +92,8 @@ fn main() -> ExitCode {
         What::Status(ask) => status::run(&ask),
         What::Report { article, ask } => report::run(&ask, article),
         What::Audit {
+        What::Accesses(ask) => accesses::run(&ask),
+        What::Notes(ask) => notes::run(&ask),
             what: AuditWhat::Verify(verify),
         } => audit::run(&verify),
     };

@@ -5,6 +5,8 @@
     reason = "a test ends at the first surprise"
 )]
 
+/// Who looked at what.
+mod accesses;
 /// Articles, devices, registers, report and break-glass: who may do what.
 mod compliance;
 /// The desk, and a browser of sorts.
