@@ -16,7 +16,7 @@ use crate::pages::{Certificates, Frame, Home, Managed, Plain};
 use crate::response::{
     Fault, Page, Referrer, content_policy, html, no_content, see_other, support_code,
 };
-use crate::sessions::{NoRandomness, Sessions};
+use crate::sessions::{NoRandomness, Origin, Sessions};
 use crate::words::{Headline, Light, headline, machinery, rows};
 use crate::{
     AccessesDesk, Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, OfflineDesk,
@@ -57,6 +57,8 @@ pub struct Desks {
     pub report: Option<Arc<dyn ReportDesk>>,
     /// Break-glass.
     pub break_glass: Option<Arc<dyn BreakGlassDesk>>,
+    /// The time without the city; without it, sessions that the city opened hold as long as they last.
+    pub offline: Option<Arc<dyn OfflineDesk>>,
 }
 
     /// The time without the city; without it, sessions that the city opened hold as long as they last.
@@ -209,6 +211,8 @@ impl Console {
             }
             "report" => self.report_page(get(request)?, path).await,
             "break-glass" => self.break_glass_pages(request, path).await,
+            "pin" => self.pin_pages(request, path).await,
+            "sign-in" => self.sign_in_pages(request, path).await,
             _ => Err(Fault::NotFound),
         }
     }
@@ -348,10 +352,8 @@ impl Console {
 
     /// Who reads, if the session on this origin is still good.
     pub(crate) fn reader(&self, request: &ConsoleRequest, now: Timestamp) -> Option<Staff> {
-        if self.is_kept_out(request) {
-            return None;
-        }
-        self.sessions.find(request.cookie(COOKIE)?, now)
+        let (staff, origin) = self.signed_in(request, now)?;
+        self.holds(origin).then_some(staff)
     }
 
     /// The session that the request belongs to, if it is still good.
@@ -375,9 +377,11 @@ impl Console {
 
     /// The manager who is signed in.
     pub(crate) fn manager(&self, request: &ConsoleRequest) -> Result<Staff, Fault> {
-        self.reader(request, self.desk.now())
-            .filter(|staff| staff.role == Role::Manager)
-            .ok_or(Fault::NotManager)
+        match self.signed_in(request, self.desk.now()) {
+            Some((staff, Origin::City)) if staff.role == Role::Manager => Ok(staff),
+            // A PIN is for reading.
+            _ => Err(Fault::NotManager),
+        }
     }
 
     /// A frame without a name in the corner.
@@ -408,6 +412,7 @@ impl Console {
             };
         }
         if let (Some(reader), Some(store)) = (self.reader(request, now), self.desk.store()) {
+            frame.own_pin = self.offers_own_pin(request);
             // A store in trouble costs the name in the corner, not the page.
             frame.view = Some(request.view);
             if let Ok(Some(staff)) = store.staff(&reader.user).await {
@@ -459,7 +464,10 @@ impl Console {
         } else {
             tracing::info!(support_code = code, status = status.as_u16(), reason = %fault, "a request to the console was refused");
         }
-        let (sentence, next) = fault.words();
+        let (sentence, next) = match fault {
+            Fault::Store(gateway_notes::Error::Locked) => self.locked_words(),
+            _ => fault.words(),
+        };
         let home = format!("https://{}/", self.config.console_host);
         let page = Plain {
             frame: self.bare_frame("ご案内", ""),

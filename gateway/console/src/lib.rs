@@ -19,6 +19,7 @@ mod form;
 mod moment;
 mod pages;
 mod pairing_pages;
+mod pin_pages;
 mod reader;
 mod registers;
 mod registers_forms;
@@ -29,6 +30,7 @@ mod request;
 mod response;
 mod sessions;
 mod setup;
+mod sign_in;
 mod visit;
 mod words;
 
@@ -51,4 +53,5 @@ pub use registers::{
 pub use report::{About, Channel, Engine, Line, Machinery, Mark, Report, ReportDesk};
 pub use request::{ConsoleRequest, Staff};
 pub use sessions::NoRandomness;
+pub use sign_in::{OfflineDesk, PinState};
 pub use visit::{SessionId, ViewId, Visit};

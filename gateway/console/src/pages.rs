@@ -23,6 +23,8 @@ pub(crate) struct Frame<'a> {
     pub(crate) style: &'static str,
     /// What the page calls itself when it is left; only where somebody is signed in.
     pub(crate) view: Option<ViewId>,
+    /// There is a page for the reader's own offline PIN.
+    pub(crate) own_pin: bool,
     pub(crate) script: &'static str,
     /// On the notebook's origin there are no pages of ours to navigate to.
     pub(crate) navigation: bool,
@@ -64,6 +66,7 @@ impl<'a> Frame<'a> {
             reader: None,
             style: STYLE,
             view: None,
+            own_pin: false,
             script: SCRIPT,
             navigation: true,
             managed: Managed::default(),

@@ -7,6 +7,7 @@ use gateway_notes::{Cursor, Store};
 use gateway_policy::Timestamp;
 use http::{HeaderValue, StatusCode, header};
 
+use crate::sessions::Origin;
 use crate::console::{COOKIE, Console};
 use crate::moment::minute;
 use crate::pages::{Banner, NoteView, Notes, Notices, PersonView, Persons, Plain};
@@ -25,7 +26,9 @@ impl Console {
             return Err(Fault::NotOurs);
         }
         let now = self.desk.now();
-        let Some(staff) = request.staff.clone().filter(|staff| staff.until > now) else {
+        let holds = self.holds(Origin::City);
+        let staff = request.staff.clone();
+        let Some(staff) = staff.filter(|staff| holds && staff.until > now) else {
             return self.sign_in_first(request, true);
         };
         let code = self.sessions.issue(staff, now)?;
@@ -42,8 +45,13 @@ impl Console {
             .sessions
             .redeem(&code, self.desk.now())?
             .ok_or(Fault::CodeRefused)?;
-        let mut page = see_other("/notes")?;
-        // Without Max-Age: closing the browser ends it too, and its end at the city is kept here.
+        self.opened("/notes", &token)
+    }
+
+    /// To a page, with the cookie of a session just opened.
+    pub(crate) fn opened(&self, page: &str, token: &str) -> Result<Page, Fault> {
+        let mut page = see_other(page)?;
+        // Without Max-Age: closing the browser ends it too, and its end is kept here.
         let cookie = format!("{COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Lax");
         set_cookie(&mut page, &cookie)?;
         Ok(page)
@@ -176,6 +184,9 @@ impl Console {
     }
 
     fn sign_in_first(&self, request: &ConsoleRequest, on_notebook: bool) -> Result<Page, Fault> {
+        if let Some(way) = self.way_to_pin(request) {
+            return way;
+        }
         let page = Plain {
             frame: self.bare_frame("サインインが必要です", "notes"),
             sentence: "保存した連絡を読むには、先に連絡帳へのサインインが必要です。",

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use gateway_policy::Timestamp;
+use gateway_policy::{DeviceId, Timestamp};
 
 use crate::{SessionId, Staff};
 
@@ -25,6 +25,15 @@ const MOST: usize = 1024;
 
 type Tag = [u8; 32];
 
+/// How a session came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The city has signed the user in.
+    City,
+    /// By an offline PIN, on this device and for this device.
+    Pin(DeviceId),
+}
+
 pub(crate) struct Sessions {
     key: hmac::Key,
     inner: Mutex<Inner>,
@@ -33,7 +42,7 @@ pub(crate) struct Sessions {
 #[derive(Default)]
 struct Inner {
     codes: HashMap<Tag, (Staff, Timestamp)>,
-    sessions: HashMap<Tag, Staff>,
+    sessions: HashMap<Tag, (Staff, Origin)>,
 }
 
 impl Sessions {
@@ -63,28 +72,38 @@ impl Sessions {
         code: &str,
         now: Timestamp,
     ) -> Result<Option<String>, NoRandomness> {
-        let (token, tag) = self.token()?;
         let code = self.tag(code);
-        let mut inner = self.inner();
-        let Some((staff, ends)) = inner.codes.remove(&code) else {
+        let Some((staff, ends)) = self.inner().codes.remove(&code) else {
             return Ok(None);
         };
         if ends <= now || staff.until <= now {
             return Ok(None);
         }
-        inner.sessions.retain(|_, staff| staff.until > now);
-        make_room(&mut inner.sessions, |staff| staff.until);
-        inner.sessions.insert(tag, staff);
-        Ok(Some(token))
+        self.open(staff, Origin::City, now).map(Some)
     }
 
-    pub(crate) fn find(&self, token: &str, now: Timestamp) -> Option<Staff> {
+    /// Opens a session: its cookie's value.
+    pub(crate) fn open(
+        &self,
+        staff: Staff,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Result<String, NoRandomness> {
+        let (token, tag) = self.token()?;
+        let mut inner = self.inner();
+        inner.sessions.retain(|_, (staff, _)| staff.until > now);
+        make_room(&mut inner.sessions, |(staff, _)| staff.until);
+        inner.sessions.insert(tag, (staff, origin));
+        Ok(token)
+    }
+
+    pub(crate) fn find(&self, token: &str, now: Timestamp) -> Option<(Staff, Origin)> {
         let tag = self.tag(token);
         let inner = self.inner();
         inner
             .sessions
             .get(&tag)
-            .filter(|staff| staff.until > now)
+            .filter(|(staff, _)| staff.until > now)
             .cloned()
     }
 
@@ -102,7 +121,7 @@ impl Sessions {
     /// Ends every session of a user and spends their codes.
     pub(crate) fn forget(&self, user: &str) {
         let mut inner = self.inner();
-        inner.sessions.retain(|_, staff| staff.user != user);
+        inner.sessions.retain(|_, (staff, _)| staff.user != user);
         inner.codes.retain(|_, (staff, _)| staff.user != user);
     }
 
@@ -162,7 +181,7 @@ mod tests {
         let code = sessions.issue(staff("s"), NOW).unwrap();
         let token = sessions.redeem(&code, NOW).unwrap().unwrap();
         assert_ne!(token, code);
-        assert_eq!(sessions.find(&token, NOW), Some(staff("s")));
+        assert_eq!(sessions.find(&token, NOW), Some((staff("s"), Origin::City)));
         assert_eq!(sessions.redeem(&code, NOW), Ok(None));
         assert_eq!(sessions.find(&code, NOW), None);
         assert_eq!(sessions.redeem("made up", NOW), Ok(None));

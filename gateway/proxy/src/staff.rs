@@ -49,7 +49,7 @@ pub struct StaffSessions {
 }
 
 /// Told the user's id whenever the city has just signed somebody in. Called on a data thread: must not wait.
-pub type TellOfSignIn = Box<dyn Fn(&str) + Send + Sync>;
+pub(crate) type TellOfSignIn = Box<dyn Fn(&str) + Send + Sync>;
 
 impl fmt::Debug for StaffSessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +78,7 @@ impl StaffSessions {
     }
 
     /// Has `tell` called from now on for each session that the city opens. Once.
-    pub fn tell_of_sign_ins(&self, tell: TellOfSignIn) {
+    pub fn tell_of_sign_ins(&self, tell: Box<dyn Fn(&str) + Send + Sync>) {
         let _ = self.signed_in.set(tell);
     }
 
