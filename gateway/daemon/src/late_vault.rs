@@ -133,7 +133,7 @@ impl LateVault {
         }
     }
 
-    fn vault(&self) -> Result<Arc<TpmVault>, VaultError> {
+    pub(crate) fn vault(&self) -> Result<Arc<TpmVault>, VaultError> {
         self.open.load_full().ok_or_else(|| {
             self.why_not
                 .lock()

@@ -18,6 +18,7 @@ mod desks;
 mod devices;
 mod following;
 mod journal;
+mod key_roots;
 mod late_vault;
 mod ledger_file;
 mod measure;

@@ -1,7 +1,7 @@
-//! Opens the store of recent notes under its TPM-sealed key and fills it from the city's feed.
+//! Opens the store of recent notes under a root of keys that is only in the TPM, and fills it from the city's feed.
 //!
-//! It decides nothing about who may read (the store does) and never keeps the key outside the TPM: only the sealed
-//! blob is on disk. A store whose key is lost is erased and filled anew; it is no backup (第32条).
+//! It decides nothing about who may read (the store does). A store whose root is lost is erased and filled anew; it is
+//! no backup (第32条).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use gateway_city::feed::{FeedEvent, FeedSink, SinkError};
 use gateway_city::wire;
-use gateway_notes::{Change, Limits, Opened, Personal, Store, StoreKey};
-use gateway_provisioning::durable;
+use gateway_notes::{Change, KeyRoots, Limits, Opened, Personal, Store};
 use gateway_proxy::StaffSessions;
-use gateway_tpm::{KeyVault, SealedBlob, Secret, VaultError};
 use tokio::sync::watch;
 
 use crate::certificates::chain;
+use crate::key_roots::RootsInTpm;
 use crate::late_vault::LateVault;
 use crate::posture::{self, Posture};
 
@@ -23,20 +22,6 @@ use crate::posture::{self, Posture};
 const RETRY: Duration = Duration::from_secs(15);
 /// How long readers of a store that is given up may take.
 const CLOSING: Duration = Duration::from_secs(10);
-
-/// Why there is no store.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
-    /// The file with the sealed key could not be read or written.
-    #[error("cannot use {0}")]
-    KeyFile(PathBuf, #[source] std::io::Error),
-    /// The TPM did not seal or unseal the key.
-    #[error("the key of the store could not be opened by the TPM")]
-    Vault(#[from] VaultError),
-    /// The store itself.
-    #[error("the store of notes could not be opened")]
-    Store(#[from] gateway_notes::Error),
-}
 
 /// The store in use, which may come late and may be replaced while the box runs.
 #[derive(Debug)]
@@ -117,15 +102,21 @@ impl StoredNotes {
     }
 
     async fn key_is_lost(&self) -> bool {
-        let (directory, vault) = (self.state.join("notes"), Arc::clone(&self.vault));
-        let asked = tokio::task::spawn_blocking(move || unseal(&directory, &*vault)).await;
-        matches!(asked, Ok(Ok(None)))
+        let Some(store) = self.store() else {
+            return false;
+        };
+        let Ok(standing) = store.rebuilding().await else {
+            return false;
+        };
+        let roots = RootsInTpm(Arc::clone(&self.vault));
+        let asked = tokio::task::spawn_blocking(move || roots.roots()).await;
+        matches!(asked, Ok(Ok(roots)) if roots.iter().all(|root| root.generation() != standing.generation))
     }
 
     /// Why it did not open.
     async fn open(&self) -> Option<String> {
         let (state, vault, limits) = (self.state.clone(), Arc::clone(&self.vault), self.limits);
-        match tokio::task::spawn_blocking(move || open(&state, &*vault, limits)).await {
+        match tokio::task::spawn_blocking(move || open(&state, vault, limits)).await {
             Ok(Ok(store)) => {
                 self.in_use.send_replace(Some(store));
                 None
@@ -136,19 +127,20 @@ impl StoredNotes {
     }
 }
 
-/// Opens the store in `<state>/notes`, making key and store where there are none. Blocks on TPM and disk.
+/// Opens the store in `<state>/notes/store`, making it and its root where there are none. Blocks on TPM and disk.
 ///
 /// # Errors
-/// [`StoreError`]. A key that the TPM no longer opens is no error: a new one is made and the store starts empty.
-fn open(state: &Path, vault: &dyn KeyVault, limits: Limits) -> Result<Store, StoreError> {
+/// [`gateway_notes::Error`]. A root that the TPM no longer has is no error: the store starts empty under a new one.
+fn open(
+    state: &Path,
+    vault: Arc<LateVault>,
+    limits: Limits,
+) -> Result<Store, gateway_notes::Error> {
     let directory = state.join("notes");
-    durable::create_directory(&directory)
-        .map_err(|error| StoreError::KeyFile(directory.clone(), error))?;
-    let key = match unseal(&directory, vault)? {
-        Some(key) => key,
-        None => seal_new(&directory, vault)?,
-    };
-    let (store, opened) = Store::open(&directory.join("store"), key, limits)?;
+    let roots = Arc::new(RootsInTpm(vault));
+    let (store, opened) = Store::open(&directory.join("store"), roots, limits)?;
+    // Earlier versions sealed a key to the TPM, which a copy of the disk has too.
+    let _ = std::fs::remove_file(directory.join("store-key.sealed"));
     match opened {
         Opened::New => tracing::info!(event = "store", "the store of notes begins empty"),
         Opened::Resumed => tracing::info!(
@@ -158,42 +150,11 @@ fn open(state: &Path, vault: &dyn KeyVault, limits: Limits) -> Result<Store, Sto
         Opened::StartedAfresh => {
             tracing::warn!(
                 event = "store-rebuilt",
-                "the store of notes was damaged or under another key and starts afresh"
+                "the store of notes was damaged or its root of keys is lost; it is filled anew"
             );
         }
     }
     Ok(store)
-}
-
-fn key_file(directory: &Path) -> PathBuf {
-    directory.join("store-key.sealed")
-}
-
-fn unseal(directory: &Path, vault: &dyn KeyVault) -> Result<Option<StoreKey>, StoreError> {
-    let path = key_file(directory);
-    let Some(bytes) = durable::read(&path).map_err(|error| StoreError::KeyFile(path, error))?
-    else {
-        return Ok(None);
-    };
-    let secret = SealedBlob::from_bytes(&bytes).and_then(|blob| vault.unseal(&blob));
-    match secret {
-        Ok(secret) => Ok(StoreKey::from_slice(secret.as_bytes())),
-        // Cleared, exchanged or damaged: what it sealed is gone for good, and the city has everything.
-        Err(error) if error.is_permanent() => {
-            tracing::warn!(event = "store-rebuilt", %error, "the key of the store is lost");
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn seal_new(directory: &Path, vault: &dyn KeyVault) -> Result<StoreKey, StoreError> {
-    let key = StoreKey::generate()?;
-    let blob = vault.seal(&Secret::new(key.as_bytes().to_vec()))?;
-    let path = key_file(directory);
-    // Durable before the first note is sealed under it: a power cut in between only costs an empty store.
-    durable::write(&path, &blob.to_bytes()).map_err(|error| StoreError::KeyFile(path, error))?;
-    Ok(key)
 }
 
 /// Takes the feed's events into the store, and what they say about staff and facility to where it takes effect at once.
@@ -269,9 +230,9 @@ impl FeedSink for FeedIntoStore {
     async fn start_again(&self) -> Result<(), SinkError> {
         tracing::warn!(
             event = "store-rebuilt",
-            "the city asks to start again; the store is filled anew"
+            "the city asks to start again; a second store is filled beside the one that is read"
         );
-        Ok(self.store.erase().await?)
+        Ok(self.store.begin_rebuild().await?)
     }
 }
 

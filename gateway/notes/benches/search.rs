@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway_notes::{
-    Change, Event, Limits, NotRecorded, Personal, Reading, Role, Store, StoreKey, Witness,
+    Change, Event, Limits, NotRecorded, Personal, Reading, Role, RootsInMemory, Store, Witness,
 };
 
 const PERSONS: usize = 200;
@@ -65,8 +65,8 @@ fn note(n: usize) -> Change {
 }
 
 async fn fill(directory: &Path) -> Store {
-    let key = StoreKey::from_slice(&[7; 32]).unwrap();
-    let (store, _) = Store::open(directory, key, Limits::default()).unwrap();
+    let roots = Arc::new(RootsInMemory::default());
+    let (store, _) = Store::open(directory, roots, Limits::default()).unwrap();
     let store = store.witnessed(Arc::new(Anybody));
     let staff = |id: &str| Change::Staff {
         id: id.into(),

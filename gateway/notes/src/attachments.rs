@@ -32,7 +32,7 @@ impl Store {
         attachments: AttachmentPolicy,
         now: i64,
     ) -> Result<bool, Error> {
-        self.run(move |database| database.set_bounds(limits, attachments, now))
+        self.manage(move |cabinet| cabinet.set_bounds(limits, attachments, now))
             .await
     }
 

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::RootFault;
+
 /// Why the store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -33,6 +35,9 @@ pub enum Error {
         #[source]
         source: rusqlite::Error,
     },
+    /// Whoever keeps the root of the keys failed; what is stored is as it was.
+    #[error("the root of the keys is not to be had")]
+    Root(#[from] RootFault),
     /// Something stored is not what was stored, or not under this key.
     #[error("stored data cannot be authenticated")]
     Damaged,

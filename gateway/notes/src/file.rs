@@ -6,19 +6,25 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::Error;
-use crate::key::Keyring;
+use crate::key::{Keyring, WrappedKeys, Wrapping};
 
 pub(crate) const NAME: &str = "notes.db";
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 pub(crate) const POSITION: &str = "position";
 pub(crate) const CAUGHT_UP: &str = "caught-up";
 pub(crate) const FACILITY: &str = "facility";
-const KEY_CHECK: &str = "key-check";
+/// The generation of the root under which the keys are wrapped.
+const ROOT: &str = "root";
+const GENERAL_KEY: &str = "general-key";
+const INDEX_KEY: &str = "index-key";
+/// Present while a key was destroyed and the root is yet to be renewed.
+pub(crate) const RENEWAL_DUE: &str = "renewal-due";
 
 pub(crate) fn meta(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, Error> {
     connection
@@ -38,8 +44,67 @@ pub(crate) fn set_meta(connection: &Connection, name: &str, value: &[u8]) -> Res
         .map_err(Error::database("write its own state"))
 }
 
-/// Opens the file and proves that it is whole and under this key.
-pub(crate) fn connect(directory: &Path, keys: &Keyring) -> Result<Connection, Error> {
+pub(crate) fn clear_meta(connection: &Connection, name: &str) -> Result<(), Error> {
+    connection
+        .prepare_cached("DELETE FROM meta WHERE name = ?1")
+        .and_then(|mut statement| statement.execute([name]))
+        .map(|_| ())
+        .map_err(Error::database("write its own state"))
+}
+
+/// Makes an empty database with these keys.
+pub(crate) fn create(directory: &Path, keys: &Keyring) -> Result<Connection, Error> {
+    let mut connection = connect(directory)?;
+    let transaction = connection.transaction().map_err(Error::database("begin"))?;
+    transaction
+        .execute_batch(include_str!("schema.sql"))
+        .map_err(Error::database("make its tables"))?;
+    set_keys(&transaction, keys, keys.wrapping())?;
+    transaction.commit().map_err(Error::database("commit"))?;
+    Ok(connection)
+}
+
+/// Opens a database, proves that it is whole, and finds its keys under one of the roots. `None`: there is none.
+pub(crate) fn open(
+    directory: &Path,
+    roots: &[Arc<Wrapping>],
+) -> Result<Option<(Connection, Keyring)>, Error> {
+    if !directory.join(NAME).exists() {
+        return Ok(None);
+    }
+    let connection = connect(directory)?;
+    let version: i64 = connection
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(Error::database("tell its version"))?;
+    let empty: bool = connection
+        .query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
+            row.get(0)
+        })
+        .map_err(Error::database("list its tables"))?;
+    match version {
+        // The power failed before its tables were made.
+        0 if empty => Ok(None),
+        SCHEMA_VERSION => {
+            let keys = check(&connection, roots).map_err(damage)?;
+            Ok(Some((connection, keys)))
+        }
+        _ => Err(Error::Damaged),
+    }
+}
+
+/// Stores the keys as they are under this root, and its generation.
+pub(crate) fn set_keys(
+    connection: &Connection,
+    keys: &Keyring,
+    wrapping: &Wrapping,
+) -> Result<(), Error> {
+    let wrapped = keys.wrapped(wrapping)?;
+    set_meta(connection, ROOT, &wrapping.generation().to_be_bytes())?;
+    set_meta(connection, GENERAL_KEY, &wrapped.general)?;
+    set_meta(connection, INDEX_KEY, &wrapped.index)
+}
+
+fn connect(directory: &Path) -> Result<Connection, Error> {
     let path = directory.join(NAME);
     File::options()
         .create(true)
@@ -50,21 +115,8 @@ pub(crate) fn connect(directory: &Path, keys: &Keyring) -> Result<Connection, Er
             path: path.clone(),
             source,
         })?;
-    let mut connection = Connection::open(&path).map_err(Error::database("open its file"))?;
+    let connection = Connection::open(&path).map_err(Error::database("open its file"))?;
     configure(&connection).map_err(Error::database("be configured"))?;
-    let version: i64 = connection
-        .query_row("PRAGMA user_version", [], |row| row.get(0))
-        .map_err(Error::database("tell its version"))?;
-    let empty: bool = connection
-        .query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
-            row.get(0)
-        })
-        .map_err(Error::database("list its tables"))?;
-    match version {
-        0 if empty => create(&mut connection, keys)?,
-        SCHEMA_VERSION => check(&connection, keys).map_err(damage)?,
-        _ => return Err(Error::Damaged),
-    }
     Ok(connection)
 }
 
@@ -82,29 +134,34 @@ fn configure(connection: &Connection) -> Result<(), rusqlite::Error> {
     )
 }
 
-fn create(connection: &mut Connection, keys: &Keyring) -> Result<(), Error> {
-    let transaction = connection.transaction().map_err(Error::database("begin"))?;
-    transaction
-        .execute_batch(include_str!("schema.sql"))
-        .map_err(Error::database("make its tables"))?;
-    let check = keys
-        .general()
-        .seal(KEY_CHECK.as_bytes(), KEY_CHECK.as_bytes())?;
-    set_meta(&transaction, KEY_CHECK, &check)?;
-    transaction.commit().map_err(Error::database("commit"))
+/// Whether the file itself is in order.
+pub(crate) fn is_whole(connection: &Connection) -> bool {
+    connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+        .is_ok_and(|verdict| verdict == "ok")
 }
 
-fn check(connection: &Connection, keys: &Keyring) -> Result<(), Error> {
+fn check(connection: &Connection, roots: &[Arc<Wrapping>]) -> Result<Keyring, Error> {
     let verdict: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(Error::database("check itself"))?;
     if verdict != "ok" {
         return Err(Error::Damaged);
     }
-    let sealed = meta(connection, KEY_CHECK)?.ok_or(Error::Damaged)?;
-    keys.general()
-        .open(KEY_CHECK.as_bytes(), &sealed)
-        .map(|_| ())
+    let stored = |name| meta(connection, name)?.ok_or(Error::Damaged);
+    let generation = stored(ROOT)?
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| Error::Damaged)?;
+    let wrapping = roots
+        .iter()
+        .find(|root| root.generation() == generation)
+        .ok_or(Error::Damaged)?;
+    let keys = WrappedKeys {
+        general: stored(GENERAL_KEY)?,
+        index: stored(INDEX_KEY)?,
+    };
+    Keyring::open(Arc::clone(wrapping), &keys)
 }
 
 /// Our statements are known to be right, so a file on which they fail for any reason of its own is not ours.

@@ -1,51 +1,16 @@
-//! The keys: one for the store, one for each person, and what is sealed under which.
+//! The keys: one for each person, one for what concerns no person, one for tags; all wrapped under the root of today.
 //!
-//! It does not store keys. The store key comes from outside, where it is sealed to the TPM.
+//! It does not store keys. The root comes from outside ([`crate::KeyRoots`]) and is never on the disk.
 
-use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::{hkdf, hmac, rand};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::Error;
+use crate::{Error, Root};
 
-const KEY: usize = 32;
-
-/// The root of all keys of one store. Whoever has it and the files can read them.
-pub struct StoreKey(Zeroizing<[u8; KEY]>);
-
-impl StoreKey {
-    /// A new random key.
-    ///
-    /// # Errors
-    /// [`Error::Cryptography`] when there is no randomness.
-    pub fn generate() -> Result<Self, Error> {
-        random().map(Self)
-    }
-
-    /// Takes a key over, as it was unsealed; `None` unless it has 32 bytes.
-    #[must_use]
-    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
-        let mut key = Zeroizing::new([0; KEY]);
-        (bytes.len() == KEY).then(|| {
-            key.copy_from_slice(bytes);
-            Self(key)
-        })
-    }
-
-    /// The bytes, to be sealed and nothing else.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-}
-
-impl fmt::Debug for StoreKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StoreKey(..)")
-    }
-}
+pub(crate) const KEY: usize = 32;
 
 /// A keyed hash of an id: finds a row without telling whose it is.
 pub(crate) type Tag = [u8; 32];
@@ -72,31 +37,120 @@ impl Kind {
     }
 }
 
-/// The keys that follow from the store key.
+/// What wraps keys: derived from one root.
+pub(crate) struct Wrapping {
+    generation: u64,
+    cipher: Cipher,
+}
+
+impl Wrapping {
+    pub(crate) fn of(root: &Root) -> Result<Self, Error> {
+        Ok(Self {
+            generation: root.generation(),
+            cipher: Cipher::new(&*expand(root.key(), b"gateway-notes: wrap keys")?)?,
+        })
+    }
+
+    pub(crate) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    fn wrap(&self, identity: &[u8], key: &[u8; KEY]) -> Result<Vec<u8>, Error> {
+        self.cipher.seal(identity, key)
+    }
+
+    fn unwrap(&self, identity: &[u8], wrapped: &[u8]) -> Result<Zeroizing<[u8; KEY]>, Error> {
+        let key = self.cipher.open(identity, wrapped)?;
+        let mut bytes = Zeroizing::new([0; KEY]);
+        if key.len() != KEY {
+            return Err(Error::Damaged);
+        }
+        bytes.copy_from_slice(&key);
+        Ok(bytes)
+    }
+
+    /// The same key, wrapped under `new` instead.
+    pub(crate) fn rewrap_person(
+        &self,
+        new: &Self,
+        person: &Tag,
+        wrapped: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let identity = identity(PERSON_KEY, &[person]);
+        new.wrap(&identity, &*self.unwrap(&identity, wrapped)?)
+    }
+}
+
+const PERSON_KEY: &[u8] = b"person key";
+const GENERAL_KEY: &[u8] = b"general key";
+const INDEX_KEY: &[u8] = b"index key";
+
+/// The keys of one database in the form in which they are stored.
+pub(crate) struct WrappedKeys {
+    pub(crate) general: Vec<u8>,
+    pub(crate) index: Vec<u8>,
+}
+
+/// The keys of one database.
 pub(crate) struct Keyring {
-    wrap: Cipher,
+    wrapping: Arc<Wrapping>,
+    general_key: Zeroizing<[u8; KEY]>,
     general: Cipher,
+    index_key: Zeroizing<[u8; KEY]>,
     index: hmac::Key,
 }
 
 impl Keyring {
-    pub(crate) fn new(store: &StoreKey) -> Result<Self, Error> {
-        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"gateway-notes").extract(store.as_bytes());
-        let derive = |label: &[u8]| {
-            let mut key = Zeroizing::new([0; KEY]);
-            root.expand(&[label], hkdf::HKDF_SHA256)
-                .and_then(|okm| okm.fill(key.as_mut_slice()))
-                .map_err(|_| Error::Cryptography)?;
-            Ok::<_, Error>(key)
-        };
-        let wrap = derive(b"wrap person keys")?;
-        let general = derive(b"what concerns no person")?;
-        let index = derive(b"index")?;
+    /// New random keys.
+    pub(crate) fn generate(wrapping: Arc<Wrapping>) -> Result<Self, Error> {
+        Self::of(wrapping, random()?, random()?)
+    }
+
+    /// For a database that is filled beside this one: the same tags, all else of its own.
+    pub(crate) fn beside(&self) -> Result<Self, Error> {
+        Self::of(
+            Arc::clone(&self.wrapping),
+            random()?,
+            self.index_key.clone(),
+        )
+    }
+
+    /// The keys as [`Keyring::wrapped`] gave them.
+    pub(crate) fn open(wrapping: Arc<Wrapping>, keys: &WrappedKeys) -> Result<Self, Error> {
+        let general = wrapping.unwrap(GENERAL_KEY, &keys.general)?;
+        let index = wrapping.unwrap(INDEX_KEY, &keys.index)?;
+        Self::of(wrapping, general, index)
+    }
+
+    fn of(
+        wrapping: Arc<Wrapping>,
+        general_key: Zeroizing<[u8; KEY]>,
+        index_key: Zeroizing<[u8; KEY]>,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            wrap: Cipher::new(&wrap)?,
-            general: Cipher::new(&general)?,
-            index: hmac::Key::new(hmac::HMAC_SHA256, index.as_slice()),
+            wrapping,
+            general: Cipher::new(&general_key)?,
+            index: hmac::Key::new(hmac::HMAC_SHA256, index_key.as_slice()),
+            general_key,
+            index_key,
         })
+    }
+
+    /// The keys as they are stored under `wrapping`.
+    pub(crate) fn wrapped(&self, wrapping: &Wrapping) -> Result<WrappedKeys, Error> {
+        Ok(WrappedKeys {
+            general: wrapping.wrap(GENERAL_KEY, &self.general_key)?,
+            index: wrapping.wrap(INDEX_KEY, &self.index_key)?,
+        })
+    }
+
+    pub(crate) const fn wrapping(&self) -> &Arc<Wrapping> {
+        &self.wrapping
+    }
+
+    /// From now on keys are wrapped under this root.
+    pub(crate) fn now_under(&mut self, wrapping: Arc<Wrapping>) {
+        self.wrapping = wrapping;
     }
 
     pub(crate) fn tag(&self, kind: Kind, id: &str) -> Tag {
@@ -117,22 +171,13 @@ impl Keyring {
     /// A new key for one person, and the form in which it is stored.
     pub(crate) fn new_person(&self, person: &Tag) -> Result<(Cipher, Vec<u8>), Error> {
         let key = random()?;
-        let wrapped = self
-            .wrap
-            .seal(&identity(b"person key", &[person]), key.as_slice())?;
+        let wrapped = self.wrapping.wrap(&identity(PERSON_KEY, &[person]), &key)?;
         Ok((Cipher::new(&key)?, wrapped))
     }
 
     pub(crate) fn person(&self, person: &Tag, wrapped: &[u8]) -> Result<Cipher, Error> {
-        let key = self
-            .wrap
-            .open(&identity(b"person key", &[person]), wrapped)?;
-        let mut bytes = Zeroizing::new([0; KEY]);
-        if key.len() != KEY {
-            return Err(Error::Damaged);
-        }
-        bytes.copy_from_slice(&key);
-        Cipher::new(&bytes)
+        let identity = identity(PERSON_KEY, &[person]);
+        Cipher::new(&*self.wrapping.unwrap(&identity, wrapped)?)
     }
 }
 
@@ -233,9 +278,17 @@ pub(crate) fn random() -> Result<Zeroizing<[u8; KEY]>, Error> {
 mod tests {
     use super::*;
 
+    fn keyring() -> Keyring {
+        Keyring::generate(wrapping(1)).unwrap()
+    }
+
+    fn wrapping(generation: u64) -> Arc<Wrapping> {
+        Arc::new(Wrapping::of(&Root::new(generation, &random().unwrap())).unwrap())
+    }
+
     #[test]
     fn a_row_cannot_stand_in_for_another() {
-        let keys = Keyring::new(&StoreKey::generate().unwrap()).unwrap();
+        let keys = keyring();
         let tag = keys.tag(Kind::Person, "p1");
         let (cipher, wrapped) = keys.new_person(&tag).unwrap();
         let sealed = cipher.seal(b"note 1", b"text").unwrap();
@@ -254,7 +307,7 @@ mod tests {
 
     #[test]
     fn derived_ciphers_are_the_same_each_time_and_different_from_each_other() {
-        let keys = Keyring::new(&StoreKey::generate().unwrap()).unwrap();
+        let keys = keyring();
         let tag = keys.tag(Kind::Person, "p");
         let (cipher, wrapped) = keys.new_person(&tag).unwrap();
         let sealed = cipher.derive(b"search").unwrap().seal(b"x", b"text");
@@ -269,7 +322,7 @@ mod tests {
 
     #[test]
     fn every_changed_bit_is_noticed() {
-        let keys = Keyring::new(&StoreKey::generate().unwrap()).unwrap();
+        let keys = keyring();
         let sealed = keys.general().seal(b"x", b"text").unwrap();
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
@@ -282,17 +335,28 @@ mod tests {
 
     #[test]
     fn tags_differ_by_kind_and_by_store() {
-        let one = Keyring::new(&StoreKey::generate().unwrap()).unwrap();
-        let two = Keyring::new(&StoreKey::generate().unwrap()).unwrap();
+        let one = keyring();
+        let two = keyring();
         assert_ne!(one.tag(Kind::Person, "1"), one.tag(Kind::Note, "1"));
         assert_ne!(one.tag(Kind::Person, "1"), two.tag(Kind::Person, "1"));
     }
 
     #[test]
-    fn a_store_key_has_thirty_two_bytes_and_does_not_show() {
-        assert!(StoreKey::from_slice(&[7; 31]).is_none());
-        let key = StoreKey::from_slice(&[7; 32]).unwrap();
-        assert_eq!(format!("{key:?}"), "StoreKey(..)");
-        assert_eq!(key.as_bytes(), [7; 32]);
+    fn keys_moved_to_a_new_root_open_under_it_and_no_more_under_the_old() {
+        let mut keys = keyring();
+        let tag = keys.tag(Kind::Person, "p");
+        let (cipher, wrapped) = keys.new_person(&tag).unwrap();
+        let sealed = cipher.seal(b"x", b"text").unwrap();
+        let (old, new) = (Arc::clone(keys.wrapping()), wrapping(2));
+        let moved = old.rewrap_person(&new, &tag, &wrapped).unwrap();
+        let stored = keys.wrapped(&new).unwrap();
+        assert!(keys.person(&tag, &moved).is_err());
+        keys.now_under(Arc::clone(&new));
+        assert!(keys.person(&tag, &wrapped).is_err());
+        let reopened = Keyring::open(new, &stored).unwrap();
+        assert_eq!(reopened.tag(Kind::Person, "p"), tag);
+        let cipher = reopened.person(&tag, &moved).unwrap();
+        assert_eq!(cipher.open(b"x", &sealed).unwrap().as_slice(), b"text");
+        assert!(matches!(Keyring::open(old, &stored), Err(Error::Damaged)));
     }
 }

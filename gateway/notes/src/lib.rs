@@ -5,7 +5,9 @@
 //! fetched again. It does not speak to the city, does not know sessions, and writes no readable name, text or id to disk.
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod attachments;
+mod cabinet;
 mod change;
 mod database;
 mod error;
@@ -14,6 +16,7 @@ mod key;
 mod pack;
 mod personal;
 mod read;
+mod roots;
 mod search;
 mod search_fold;
 mod search_segments;
@@ -26,13 +29,14 @@ pub use attachments::{
     AttachmentCounts, AttachmentPolicy, Attempt, Incoming, Judgement, NotKept, Refusal, Standing,
     StoredAttachment, Unjudged, Wanted,
 };
+pub use cabinet::Rebuilding;
 pub use change::{Attachment, Change, Event, Role};
 pub use error::Error;
-pub use key::StoreKey;
 pub use personal::Personal;
 pub use read::{
     Cursor, Notice, OneNote, Page, PersonSummary, Staff, Status, StoredNote, UNREAD_COUNTED,
 };
+pub use roots::{KeyRoots, Root, RootFault, RootsInMemory};
 pub use search::{Found, FoundNote, Part};
 pub use store::{Guard, Limits, Opened, Store};
 pub use witness::{Looked, NotRecorded, Reading, Witness};

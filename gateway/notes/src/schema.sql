@@ -85,4 +85,4 @@ CREATE TRIGGER attachment_lets_go AFTER UPDATE OF file ON attachments WHEN old.f
     INSERT OR IGNORE INTO erased_files (file) VALUES (old.file);
 END;
 
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;

@@ -8,10 +8,11 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::cabinet::Cabinet;
 use crate::database::Database;
 use crate::{
-    Cursor, Error, Event, Looked, Notice, OneNote, Page, PersonSummary, Reading, Staff, Status,
-    StoreKey, Witness,
+    Cursor, Error, Event, KeyRoots, Looked, Notice, OneNote, Page, PersonSummary, Reading,
+    Rebuilding, Staff, Status, Witness,
 };
 
 /// How many requests wait for the thread; whoever comes then waits to be allowed to wait.
@@ -50,7 +51,7 @@ pub enum Opened {
     StartedAfresh,
 }
 
-type Job = Box<dyn FnOnce(&mut Database) + Send>;
+type Job = Box<dyn FnOnce(&mut Cabinet) + Send>;
 
 /// A cloneable handle to the store. The thread ends when the last one is dropped.
 #[derive(Clone)]
@@ -77,19 +78,22 @@ impl Store {
     /// Opens the store in `directory`, which it makes and of which it owns every file. Blocks while it checks the files.
     ///
     /// # Errors
-    /// When the directory cannot be used. A damaged store is no error: it is erased, and [`Opened`] says so.
-    pub fn open(directory: &Path, key: StoreKey, limits: Limits) -> Result<(Self, Opened), Error> {
-        let (mut database, opened) = Database::open(directory, &key, limits)?;
-        drop(key);
+    /// When the directory or the roots cannot be used. A damaged store is no error: it is erased, and [`Opened`] says so.
+    pub fn open(
+        directory: &Path,
+        roots: Arc<dyn KeyRoots>,
+        limits: Limits,
+    ) -> Result<(Self, Opened), Error> {
+        let (mut cabinet, opened) = Cabinet::open(directory, roots, limits)?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
         let (end, ended) = watch::channel(());
         thread::Builder::new()
             .name("notes".to_owned())
             .spawn(move || {
                 while let Some(job) = waiting.blocking_recv() {
-                    job(&mut database);
+                    job(&mut cabinet);
                 }
-                drop(database);
+                drop(cabinet);
                 drop(end);
             })
             .map_err(|source| Error::Directory {
@@ -128,7 +132,7 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn position(&self) -> Result<Option<String>, Error> {
-        self.run(|database| database.position()).await
+        self.manage(|cabinet| cabinet.position()).await
     }
 
     /// Applies events in one transaction, and with them the new position: all or none.
@@ -144,7 +148,7 @@ impl Store {
         events: Vec<Event>,
         now: i64,
     ) -> Result<(), Error> {
-        self.run(move |database| database.apply(after.as_deref(), &events, now))
+        self.manage(move |cabinet| cabinet.apply(after.as_deref(), &events, now))
             .await
     }
 
@@ -153,15 +157,32 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn tidy(&self, now: i64) -> Result<(), Error> {
-        self.run(move |database| database.tidy(now)).await
+        self.manage(move |cabinet| cabinet.tidy(now)).await
     }
 
-    /// Erases everything: the feed said to start again from nothing, or the box leaves the facility.
+    /// Erases everything, as when the box leaves the facility.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn erase(&self) -> Result<(), Error> {
-        self.run(Database::start_afresh).await
+        self.manage(Cabinet::start_afresh).await
+    }
+
+    /// The feed has to be followed from the beginning: from now on events fill a second database. What is stored can be read
+    /// until that one is caught up and takes its place; what takes a right away is applied to both at once.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn begin_rebuild(&self) -> Result<(), Error> {
+        self.manage(Cabinet::begin_rebuild).await
+    }
+
+    /// How a rebuilding stands, and the root of the keys; numbers only.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn rebuilding(&self) -> Result<Rebuilding, Error> {
+        self.manage(|cabinet| cabinet.rebuilding()).await
     }
 
     /// The staff member, unless unknown, suspended, or of a suspended facility.
@@ -290,13 +311,22 @@ impl Store {
         }
     }
 
+    /// Work on the database that is read.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Database) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
+        self.manage(|cabinet| work(&mut cabinet.current)).await
+    }
+
+    /// Work on all that is stored.
+    pub(crate) async fn manage<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |database| {
-            let outcome = restarting_when_damaged(database, work);
+        let job: Job = Box::new(move |cabinet| {
+            let outcome = recovering_when_damaged(cabinet, work);
             // The asker may have gone away.
             let _ = answer.send(outcome);
         });
@@ -305,18 +335,18 @@ impl Store {
     }
 }
 
-fn restarting_when_damaged<T>(
-    database: &mut Database,
-    work: impl FnOnce(&mut Database) -> Result<T, Error>,
+fn recovering_when_damaged<T>(
+    cabinet: &mut Cabinet,
+    work: impl FnOnce(&mut Cabinet) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let outcome = work(database);
+    let outcome = work(cabinet);
     let Err(damage) = &outcome else {
         return outcome;
     };
     if !damage.is_damage() {
         return outcome;
     }
-    tracing::error!(error = %damage, "the store of notes is damaged and starts afresh");
-    database.start_afresh()?;
+    tracing::error!(event = "store-rebuilt", error = %damage, "the store of notes is damaged and is filled anew");
+    cabinet.recover()?;
     Err(Error::StartedAfresh)
 }

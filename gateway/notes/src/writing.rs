@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use crate::database::Totals;
 use crate::file::{CAUGHT_UP, FACILITY, set_meta};
 use crate::key::{Cipher, Keyring, Kind, Tag, identity};
-use crate::pack::pack;
+use crate::pack::{Unpack, pack};
 use crate::search_segments::{Pending, searched};
 use crate::{Change, Error, Limits, Role};
 
@@ -66,6 +66,76 @@ impl Writing<'_> {
             Change::CaughtUp => set_meta(self.transaction, CAUGHT_UP, &self.now.to_be_bytes()),
             Change::PersonEnded { .. } => Ok(()),
         }
+    }
+
+    /// Whether a change takes a right away, or may.
+    pub(crate) fn takes_away(change: &Change) -> bool {
+        match change {
+            Change::Person { .. }
+            | Change::PersonEnded { .. }
+            | Change::NoteDeleted { .. }
+            | Change::Staff {
+                suspended: true, ..
+            }
+            | Change::Facility {
+                suspended: true, ..
+            } => true,
+            Change::Note { .. }
+            | Change::Staff { .. }
+            | Change::Notice { .. }
+            | Change::Facility { .. }
+            | Change::CaughtUp => false,
+        }
+    }
+
+    /// Of a change, what takes a right away: nobody may read afterwards what they might not before.
+    pub(crate) fn restrict(&mut self, change: &Change) -> Result<(), Error> {
+        match change {
+            Change::Person {
+                id,
+                readers,
+                support_ended: false,
+                ..
+            } => self.narrow(id, readers),
+            change if Self::takes_away(change) => self.change(change),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes from a person's readers those who are not among `allowed`.
+    fn narrow(&mut self, id: &str, allowed: &[String]) -> Result<(), Error> {
+        let tag = self.keys.tag(Kind::Person, id);
+        let Some(cipher) = self.cipher_of(&tag)? else {
+            return Ok(());
+        };
+        let bound_to = identity(b"person", &[&tag]);
+        let sealed: Vec<u8> = self
+            .transaction
+            .prepare_cached("SELECT body FROM persons WHERE tag = ?1")
+            .and_then(|mut query| query.query_row([tag], |row| row.get(0)))
+            .map_err(Error::database("find a person"))?;
+        let body = cipher.open(&bound_to, &sealed)?;
+        let mut unpack = Unpack::new(&body);
+        let mut fields = vec![unpack.bytes()?, unpack.bytes()?];
+        let mut narrower = false;
+        while !unpack.is_empty() {
+            let reader = unpack.bytes()?;
+            if allowed.iter().any(|allowed| allowed.as_bytes() == reader) {
+                fields.push(reader);
+            } else {
+                narrower = true;
+            }
+        }
+        if !narrower {
+            return Ok(());
+        }
+        let body = cipher.seal(&bound_to, pack(&fields)?.as_slice())?;
+        self.erased = true;
+        self.execute(
+            "change a person",
+            "UPDATE persons SET body = ?2 WHERE tag = ?1",
+            params![tag, body],
+        )
     }
 
     fn person(&mut self, change: &Change) -> Result<(), Error> {

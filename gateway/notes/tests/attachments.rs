@@ -11,8 +11,17 @@ use std::sync::Arc;
 
 use gateway_notes::{
     Attachment, AttachmentPolicy, Change, Error, Event, Judgement, Limits, Looked, NotKept,
-    NotRecorded, Personal, Reading, Refusal, Role, Standing, Store, StoreKey, Witness,
+    NotRecorded, Personal, Reading, Refusal, Role, RootsInMemory, Standing, Store, Witness,
 };
+
+thread_local! {
+    /// One box for each test.
+    static ROOTS: Arc<RootsInMemory> = Arc::default();
+}
+
+fn roots() -> Arc<RootsInMemory> {
+    ROOTS.with(Arc::clone)
+}
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
@@ -33,8 +42,7 @@ impl Witness for Book {
 }
 
 fn open(directory: &Path) -> Store {
-    let key = StoreKey::from_slice(&[3; 32]).unwrap();
-    Store::open(directory, key, Limits::default())
+    Store::open(directory, roots(), Limits::default())
         .unwrap()
         .0
         .witnessed(Arc::new(Book::default()))
@@ -169,7 +177,7 @@ async fn standing(store: &Store, id: &str) -> Standing {
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(directory.join("attachments"))
+    std::fs::read_dir(directory.join("a/attachments"))
         .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
         .unwrap_or_default()
 }
@@ -415,7 +423,7 @@ async fn what_a_crash_left_behind_is_swept_when_the_store_opens() {
     store.close().await;
     let orphan = directory
         .path()
-        .join("attachments/00112233445566778899aabbccddeeff");
+        .join("a/attachments/00112233445566778899aabbccddeeff");
     std::fs::write(&orphan, b"made, and then the power went").unwrap();
     let store = open(directory.path());
     assert!(!orphan.exists());
@@ -438,7 +446,7 @@ async fn a_state_changed_on_the_disk_is_not_believed() {
     assert!(incoming.finish().unwrap());
     assert!(store.attachment_fetched(attempt).await.unwrap());
     store.close().await;
-    let database = rusqlite::Connection::open(directory.path().join("notes.db")).unwrap();
+    let database = rusqlite::Connection::open(directory.path().join("a/notes.db")).unwrap();
     database
         .execute("UPDATE attachments SET state = 3", [])
         .unwrap();

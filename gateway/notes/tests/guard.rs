@@ -6,8 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use gateway_notes::{
-    Change, Error, Event, Limits, NotRecorded, Personal, Reading, Role, Store, StoreKey, Witness,
+    Change, Error, Event, Limits, NotRecorded, Personal, Reading, Role, RootsInMemory, Store,
+    Witness,
 };
+
+thread_local! {
+    /// One box for each test.
+    static ROOTS: Arc<RootsInMemory> = Arc::default();
+}
+
+fn roots() -> Arc<RootsInMemory> {
+    ROOTS.with(Arc::clone)
+}
 
 const NOW: i64 = 1_800_000_000;
 
@@ -27,8 +37,7 @@ impl Witness for Locks {
 }
 
 async fn store(directory: &std::path::Path, open: &Arc<AtomicBool>) -> Store {
-    let key = StoreKey::from_slice(&[0x5a; 32]).unwrap();
-    let (store, _) = Store::open(directory, key, Limits::default()).unwrap();
+    let (store, _) = Store::open(directory, roots(), Limits::default()).unwrap();
     let changes = [
         Change::Staff {
             id: "s".to_owned(),

@@ -8,8 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use gateway_notes::{Change, Event, Limits, Personal, Role, Store, StoreKey};
+use gateway_notes::{Change, Event, Limits, Personal, Role, RootsInMemory, Store};
 use proptest::prelude::*;
+
+thread_local! {
+    /// One box for each test.
+    static ROOTS: Arc<RootsInMemory> = Arc::default();
+}
+
+fn roots() -> Arc<RootsInMemory> {
+    ROOTS.with(Arc::clone)
+}
 
 /// Records nothing and refuses nothing.
 struct Anybody;
@@ -251,8 +260,7 @@ async fn run(batches: Vec<Vec<Step>>) {
         ..Limits::default()
     };
     let open = || {
-        let key = StoreKey::from_slice(&[1; 32]).unwrap();
-        Store::open(directory.path(), key, limits)
+        Store::open(directory.path(), roots(), limits)
             .unwrap()
             .0
             .witnessed(Arc::new(Anybody))

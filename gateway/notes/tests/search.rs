@@ -11,10 +11,19 @@ use std::sync::{Arc, Mutex};
 
 use gateway_notes::{
     Attachment, Change, Event, Found, Limits, Looked, NotRecorded, Part, Personal, Reading, Role,
-    Store, StoreKey, Witness,
+    RootsInMemory, Store, Witness,
 };
 use proptest::prelude::*;
 use unicode_normalization::UnicodeNormalization;
+
+thread_local! {
+    /// One box for each test.
+    static ROOTS: Arc<RootsInMemory> = Arc::default();
+}
+
+fn roots() -> Arc<RootsInMemory> {
+    ROOTS.with(Arc::clone)
+}
 
 const NOW: i64 = 1_800_000_000;
 
@@ -33,8 +42,7 @@ impl Witness for Book {
 }
 
 fn open(directory: &Path, limits: Limits) -> Store {
-    let key = StoreKey::from_slice(&[0x5a; 32]).unwrap();
-    let (store, _) = Store::open(directory, key, limits).unwrap();
+    let (store, _) = Store::open(directory, roots(), limits).unwrap();
     store.witnessed(Arc::new(Book::default()))
 }
 

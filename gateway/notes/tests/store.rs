@@ -5,11 +5,11 @@
     reason = "a test ends at the first surprise"
 )]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gateway_notes::{
-    Attachment, Change, Error, Event, Limits, Opened, Personal, Role, Store, StoreKey,
+    Attachment, Change, Error, Event, Limits, Opened, Personal, Role, RootsInMemory, Store,
 };
 
 /// Records nothing and refuses nothing.
@@ -28,8 +28,13 @@ impl gateway_notes::Witness for Anybody {
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
 
-fn key() -> StoreKey {
-    StoreKey::from_slice(&[0x5a; 32]).unwrap()
+thread_local! {
+    /// One box for each test.
+    static ROOTS: Arc<RootsInMemory> = Arc::default();
+}
+
+fn roots() -> Arc<RootsInMemory> {
+    ROOTS.with(Arc::clone)
 }
 
 fn person(id: &str, readers: &[&str]) -> Change {
@@ -88,6 +93,17 @@ fn notice(id: &str, members_only: bool, until: Option<i64>) -> Change {
     }
 }
 
+fn files_below(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| match path.is_dir() {
+            true => files_below(&path),
+            false => vec![path],
+        })
+        .collect()
+}
+
 /// Applies changes at the store's position.
 async fn apply_at(store: &Store, now: i64, changes: Vec<Change>) {
     let position = store.position().await.unwrap();
@@ -107,7 +123,7 @@ async fn apply(store: &Store, changes: Vec<Change>) {
 }
 
 fn open(directory: &Path) -> (Store, Opened) {
-    let (store, opened) = Store::open(directory, key(), Limits::default()).unwrap();
+    let (store, opened) = Store::open(directory, roots(), Limits::default()).unwrap();
     (store.witnessed(Arc::new(Anybody)), opened)
 }
 
@@ -350,8 +366,7 @@ async fn nothing_readable_reaches_the_disk() {
             "処方箋",
             "notice",
         ];
-        for file in std::fs::read_dir(directory.path()).unwrap() {
-            let path = file.unwrap().path();
+        for path in files_below(directory.path()) {
             let bytes = std::fs::read(&path).unwrap();
             // The names of tables and columns are no data.
             let schema = include_bytes!("../src/schema.sql");
@@ -409,7 +424,7 @@ type Damage = fn(&Path);
 
 #[tokio::test]
 async fn a_damaged_store_starts_afresh_instead_of_failing_or_lying() {
-    let damages: [(&str, Damage); 6] = [
+    let damages: [(&str, Damage); 8] = [
         ("garbage", |file| {
             std::fs::write(file, vec![0x5a; 20_000]).unwrap()
         }),
@@ -433,19 +448,31 @@ async fn a_damaged_store_starts_afresh_instead_of_failing_or_lying() {
         }),
         ("a later version", |file| {
             let other = rusqlite::Connection::open(file).unwrap();
-            other.execute_batch("PRAGMA user_version = 2;").unwrap();
+            other.execute_batch("PRAGMA user_version = 77;").unwrap();
         }),
-        ("no key check", |file| {
+        ("no generation", |file| {
             let other = rusqlite::Connection::open(file).unwrap();
             other
-                .execute_batch("DELETE FROM meta WHERE name = 'key-check';")
+                .execute_batch("DELETE FROM meta WHERE name = 'root';")
+                .unwrap();
+        }),
+        ("another generation", |file| {
+            let other = rusqlite::Connection::open(file).unwrap();
+            other
+                .execute_batch("UPDATE meta SET value = x'0000000000000007' WHERE name = 'root';")
+                .unwrap();
+        }),
+        ("another's key", |file| {
+            let other = rusqlite::Connection::open(file).unwrap();
+            other
+                .execute_batch("UPDATE meta SET value = zeroblob(60) WHERE name = 'general-key';")
                 .unwrap();
         }),
     ];
     for (name, damage) in damages {
         let directory = tempfile::tempdir().unwrap();
         furnished(directory.path()).await.close().await;
-        damage(&directory.path().join("notes.db"));
+        damage(&directory.path().join("a/notes.db"));
         let (store, opened) = open(directory.path());
         assert_eq!(opened, Opened::StartedAfresh, "{name}");
         assert_eq!(store.position().await.unwrap(), None, "{name}");
@@ -459,7 +486,7 @@ async fn a_damaged_store_starts_afresh_instead_of_failing_or_lying() {
 async fn a_store_under_another_key_starts_afresh() {
     let directory = tempfile::tempdir().unwrap();
     furnished(directory.path()).await.close().await;
-    let other = StoreKey::generate().unwrap();
+    let other = Arc::new(RootsInMemory::default());
     let (store, opened) = Store::open(directory.path(), other, Limits::default()).unwrap();
     let store = store.witnessed(Arc::new(Anybody));
     assert_eq!(opened, Opened::StartedAfresh);
@@ -470,7 +497,7 @@ async fn a_store_under_another_key_starts_afresh() {
 async fn damage_that_shows_only_in_use_starts_the_store_afresh_and_tells_the_follower() {
     let directory = tempfile::tempdir().unwrap();
     let store = furnished(directory.path()).await;
-    let other = rusqlite::Connection::open(directory.path().join("notes.db")).unwrap();
+    let other = rusqlite::Connection::open(directory.path().join("a/notes.db")).unwrap();
     other
         .execute("UPDATE persons SET body = zeroblob(64)", [])
         .unwrap();
@@ -494,7 +521,7 @@ async fn the_oldest_notes_go_first_when_there_are_too_many_or_too_large_ones() {
         notes: 3,
         ..Limits::default()
     };
-    let (store, _) = Store::open(directory.path(), key(), limits).unwrap();
+    let (store, _) = Store::open(directory.path(), roots(), limits).unwrap();
     let store = store.witnessed(Arc::new(Anybody));
     let mut changes = vec![staff("s", false), person("p", &["s"])];
     changes.extend((0..5).map(|n| note(&format!("n{n}"), "p", NOW - n)));
@@ -507,7 +534,7 @@ async fn the_oldest_notes_go_first_when_there_are_too_many_or_too_large_ones() {
         bytes: 1000,
         ..Limits::default()
     };
-    let (store, _) = Store::open(directory.path(), key(), limits).unwrap();
+    let (store, _) = Store::open(directory.path(), roots(), limits).unwrap();
     let store = store.witnessed(Arc::new(Anybody));
     let mut changes = vec![staff("s", false), person("p", &["s"])];
     changes.extend((0..9).map(|n| note(&format!("n{n}"), "p", NOW - n)));
@@ -575,7 +602,10 @@ async fn the_files_are_for_their_owner_only() {
     let _store = furnished(&inner).await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&inner), 0o700);
-    for file in std::fs::read_dir(&inner).unwrap() {
-        assert_eq!(mode(&file.unwrap().path()), 0o600);
+    assert_eq!(mode(&inner.join("a")), 0o700);
+    let files = files_below(&inner);
+    assert!(files.len() >= 2);
+    for file in files {
+        assert_eq!(mode(&file), 0o600);
     }
 }

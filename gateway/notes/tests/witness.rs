@@ -9,9 +9,18 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use gateway_notes::{
-    Change, Error, Event, Limits, Looked, NotRecorded, Personal, Reading, Role, Store, StoreKey,
-    Witness,
+    Change, Error, Event, Limits, Looked, NotRecorded, Personal, Reading, Role, RootsInMemory,
+    Store, Witness,
 };
+
+thread_local! {
+    /// One box for each test.
+    static ROOTS: Arc<RootsInMemory> = Arc::default();
+}
+
+fn roots() -> Arc<RootsInMemory> {
+    ROOTS.with(Arc::clone)
+}
 
 const NOW: i64 = 1_800_000_000;
 
@@ -38,8 +47,7 @@ impl Witness for Book {
 }
 
 async fn store(directory: &std::path::Path) -> Store {
-    let key = StoreKey::from_slice(&[0x5a; 32]).unwrap();
-    let (store, _) = Store::open(directory, key, Limits::default()).unwrap();
+    let (store, _) = Store::open(directory, roots(), Limits::default()).unwrap();
     let person = |id: &str, reader: &str| Change::Person {
         id: id.to_owned(),
         display_name: Personal::new("name"),

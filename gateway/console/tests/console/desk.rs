@@ -7,7 +7,7 @@ use gateway_console::{
     Provenance, SessionId, SetupStatus, Staff, ViewId, Visit,
 };
 use gateway_notes::{
-    Attachment, Change, Event, Limits, NotRecorded, Personal, Reading, Role, Store, StoreKey,
+    Attachment, Change, Event, Limits, NotRecorded, Personal, Reading, Role, RootsInMemory, Store,
     Witness,
 };
 use gateway_policy::{
@@ -235,8 +235,8 @@ pub(crate) fn console() -> (Console, TestDesk) {
 pub(crate) async fn console_with_notes() -> (Console, TestDesk, tempfile::TempDir) {
     let (console, desk) = console();
     let directory = tempfile::tempdir().unwrap();
-    let key = StoreKey::generate().unwrap();
-    let (store, _) = Store::open(directory.path(), key, Limits::default()).unwrap();
+    let roots = Arc::new(RootsInMemory::default());
+    let (store, _) = Store::open(directory.path(), roots, Limits::default()).unwrap();
     let mut changes = vec![
         Change::Facility {
             id: "F-0812".into(),

@@ -86,7 +86,8 @@ impl Database {
     /// Puts new bounds in force, also narrower ones: what is beyond them is gone when this returns. `limits.days` of 0
     /// switches the store off: everything is erased, and nothing is taken in until it is switched on again.
     ///
-    /// Answers whether the feed has to be followed from the beginning.
+    /// Answers whether everything is to be erased and the feed followed from the beginning; the caller does it, and then
+    /// calls [`Database::remember_whether_off`].
     pub(crate) fn set_bounds(
         &mut self,
         limits: Limits,
@@ -99,14 +100,18 @@ impl Database {
         self.attachments = attachments;
         // Said again: what came in meanwhile, if anything did, goes too.
         if off != was_off || (off && self.holds_a_person()?) {
-            self.start_afresh()?;
-            if off {
-                set_meta(&self.connection, OFF, &[1])?;
-            }
             return Ok(true);
         }
         self.tidy(now)?;
         Ok(false)
+    }
+
+    /// After everything was erased: that it is switched off outlives a restart.
+    pub(crate) fn remember_whether_off(&self) -> Result<(), Error> {
+        if self.limits.days == 0 {
+            set_meta(&self.connection, OFF, &[1])?;
+        }
+        Ok(())
     }
 
     /// On opening: what the policy said last holds until it is heard again.
