@@ -74,7 +74,10 @@ impl LineView {
             about: about(&line.about),
             mark: line.mark,
             text: match line.waived_until {
-                Some(until) => format!("{text}（{}まで例外扱い）", minute(until)),
+                Some(until) => {
+                    let why = line.waived_for.as_deref().unwrap_or("市が認めました");
+                    format!("{text}（{}まで例外：{why}）", minute(until))
+                }
                 None => text,
             },
             source: checks::source(line.source),

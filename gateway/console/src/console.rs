@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use askama::Template;
 use gateway_notes::Role;
-use gateway_policy::Timestamp;
+use gateway_policy::{Effect, Timestamp};
 use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::compliance::{Kept, groups, to_do};
 use crate::moment::minute;
 use crate::pages::{Certificates, Frame, Home, Managed, Plain};
+use crate::progress;
 use crate::response::{
     Fault, Page, Referrer, content_policy, html, no_content, see_other, support_code,
 };
+use crate::search_pages::Searches;
 use crate::sessions::{NoRandomness, Origin, Sessions};
-use crate::words::{Headline, Light, headline, machinery, rows};
+use crate::words::{Headline, Light, headline, machinery, refused_channel, rows};
 use crate::{
     AccessesDesk, Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, OfflineDesk,
     Refusal, RegistersDesk, ReportDesk, SessionId, Staff, ViewId, WaiversDesk,
@@ -59,14 +61,12 @@ pub struct Desks {
     pub break_glass: Option<Arc<dyn BreakGlassDesk>>,
     /// The time without the city; without it, sessions that the city opened hold as long as they last.
     pub offline: Option<Arc<dyn OfflineDesk>>,
-}
-
-    /// The time without the city; without it, sessions that the city opened hold as long as they last.
-    pub offline: Option<Arc<dyn OfflineDesk>>,
     /// Exceptions from single checks.
     pub waivers: Option<Arc<dyn WaiversDesk>>,
     /// Who looked at whose stored notes.
     pub accesses: Option<Arc<dyn AccessesDesk>>,
+}
+
 impl std::fmt::Debug for Desks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Desks(..)")
@@ -79,6 +79,7 @@ pub struct Console {
     pub(crate) desks: Desks,
     pub(crate) config: Config,
     pub(crate) sessions: Sessions,
+    pub(crate) searches: Searches,
     policy: HeaderValue,
 }
 
@@ -96,13 +97,14 @@ impl Console {
     /// # Errors
     /// [`NoRandomness`] when no key for the sessions can be made.
     pub fn new(desk: Arc<dyn Desk>, config: Config) -> Result<Self, NoRandomness> {
-        let policy = HeaderValue::from_str(&content_policy())
+        let policy = HeaderValue::from_str(&content_policy(&[]))
             .expect("a policy of fixed words and base64 is a header value");
         Ok(Self {
             desk,
             desks: Desks::default(),
             config,
             sessions: Sessions::new()?,
+            searches: Searches::new()?,
             policy,
         })
     }
@@ -131,6 +133,7 @@ impl Console {
         };
         if head_only {
             page.body_mut().clear();
+            page.extensions_mut().remove::<crate::Streamed>();
         }
         page
     }
@@ -183,7 +186,7 @@ impl Console {
             },
             "/certificates" => self.certificates(get(request)?).await,
             "/handover" => self.redeem(get(request)?),
-            "/notes" => self.persons(get(request)?).await,
+            "/search" => self.search_page(request).await,
             "/notices" => self.notices(get(request)?).await,
             "/sign-out" => match method(request, "POST")? {
                 Verb::Read => Err(Fault::Method("POST")),
@@ -193,8 +196,8 @@ impl Console {
                 Verb::Read => Err(Fault::Method("POST")),
                 Verb::Post => self.left(request),
             },
-            path => match path.strip_prefix("/notes/") {
-                Some(person) => self.notes(get(request)?, person).await,
+            path => match path.strip_prefix("/notes") {
+                Some(rest) => self.notes_pages(request, rest).await,
                 None => self.managed(request, path).await,
             },
         }
@@ -209,14 +212,15 @@ impl Console {
             "registers" | "media" | "training" | "declarations" => {
                 self.register_pages(request, path).await
             }
+            "accesses" => self.accesses_page(get(request)?, path).await,
             "report" => self.report_page(get(request)?, path).await,
             "break-glass" => self.break_glass_pages(request, path).await,
             "pin" => self.pin_pages(request, path).await,
             "sign-in" => self.sign_in_pages(request, path).await,
+            "exceptions" => self.waiver_pages(request, path).await,
             _ => Err(Fault::NotFound),
         }
     }
-            "accesses" => self.accesses_page(get(request)?, path).await,
 
     /// What the device may see that the request comes from.
     pub(crate) fn admission(&self, request: &ConsoleRequest) -> Admission {
@@ -262,6 +266,10 @@ impl Console {
                 Err(_) => "いま読み出せません".to_owned(),
             },
         };
+        let stored = match self.desk.progress().await {
+            Some(progress) => stored + &progress::in_words(&progress),
+            None => stored,
+        };
         let manager = self.is_manager(request);
         let mut headline = headline(setup.ready, &status);
         let report = match &self.desks.report {
@@ -269,8 +277,22 @@ impl Console {
             None => None,
         };
         if let (Light::Green, Some(report)) = (headline.light, &report) {
+            let harmless = report
+                .lines
+                .iter()
+                .all(|line| line.effect < Effect::Restrict);
             if let Some(to_do) = self.waiting(manager).await {
                 headline = to_do;
+            } else if manager
+                && harmless
+                && let Some(refused) = self.refusal().await
+            {
+                headline = refused_channel(&refused);
+            } else if manager
+                && harmless
+                && let Some(ending) = self.ending_exception(now).await
+            {
+                headline = ending;
             } else if let Some(to_do) = to_do(report, manager, now) {
                 headline = to_do;
             }
@@ -292,6 +314,12 @@ impl Console {
             stored,
         };
         self.page(&page)
+    }
+
+    /// What of the signed channel was refused.
+    pub(crate) async fn refusal(&self) -> Option<Refusal> {
+        let machinery = self.desks.report.as_ref()?.machinery().await;
+        machinery.channel?.refused
     }
 
     /// What waits for the manager's decision and is not a check.
@@ -408,6 +436,7 @@ impl Console {
                 devices: self.desks.devices.is_some(),
                 registers: self.desks.registers.is_some(),
                 report: self.desks.report.is_some(),
+                accesses: self.desks.accesses.is_some(),
                 break_glass: self.desks.break_glass.is_some(),
             };
         }
@@ -441,7 +470,6 @@ impl Console {
             status,
             &self.policy,
             Referrer::Own,
-                accesses: self.desks.accesses.is_some(),
             template.render()?,
         ))
     }

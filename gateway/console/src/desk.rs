@@ -39,6 +39,11 @@ pub trait Desk: Send + Sync + 'static {
     /// The store of notes; `None` while there is none. Persons and notes cannot be read through this handle.
     fn store(&self) -> Option<Store>;
 
+    /// How far storing has got; `None` where nobody keeps count.
+    fn progress(&self) -> Answer<'_, Option<Progress>> {
+        Box::pin(async { None })
+    }
+
     /// The store for one visit: what is read through this handle is recorded first, and not answered when it cannot be.
     fn reading(&self, visit: Visit) -> Option<Store>;
 
@@ -47,6 +52,29 @@ pub trait Desk: Send + Sync + 'static {
 
     /// A page was left.
     fn left(&self, session: SessionId, view: ViewId);
+}
+
+/// How far the box has got with storing what the city has; numbers only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Events received since the box was started.
+    pub received: u64,
+    /// The notes are level with the city.
+    pub caught_up: bool,
+    /// Stored notes.
+    pub notes: u64,
+    /// Attachments that are readable, or refused for good.
+    pub attachments_done: u64,
+    /// Attachments that are to be stored.
+    pub attachments_total: u64,
+    /// Of those done, refused.
+    pub attachments_refused: u64,
+    /// Bytes of notes and attachments.
+    pub bytes: u64,
+    /// Since when the disk has no room for more.
+    pub disk_full: Option<Timestamp>,
+    /// Attachments wait for a scanner that works.
+    pub waits_for_scanner: bool,
 }
 
 /// Something a person typed that must not be kept: wiped when dropped, shown nowhere.

@@ -40,6 +40,25 @@ pub trait DevicesDesk: Send + Sync + 'static {
     /// Lets a revoked device in again.
     fn reactivate(&self, id: DeviceId, by: Staff) -> Answer<'_, Result<(), Message>>;
 
+    /// Calls a device something else.
+    fn rename(&self, id: DeviceId, name: String, by: Staff) -> Answer<'_, Result<(), Message>>;
+
+    /// Takes a device out of the register; its connections end.
+    fn forget(&self, id: DeviceId, by: Staff) -> Answer<'_, Result<(), Message>>;
+
+    /// Which devices were there today, which have reported, and which were left on at night.
+    fn days(&self) -> Answer<'_, Result<Days, Message>>;
+
+    /// Opens a request for a PC that has a certificate of the city's, PEM; it has only to be approved.
+    fn start_with_certificate(
+        &self,
+        name: String,
+        kind: DeviceKind,
+        certificate: String,
+        peer: IpAddr,
+        by: Staff,
+    ) -> Answer<'_, Result<Waiting, Message>>;
+
     /// Sets whether break-glass may be opened from this device.
     fn set_manager(
         &self,
@@ -165,6 +184,39 @@ pub struct DeviceDetail {
     pub declarable: Vec<(Check, Option<Timestamp>)>,
 }
 
+/// The daily list.
+#[derive(Clone, Debug, Default)]
+pub struct Days {
+    /// One for each device in use.
+    pub today: Vec<Today>,
+    /// The last nights, the newest first, each with the devices that were left on.
+    pub nights: Vec<Night>,
+}
+
+/// One device today.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Today {
+    /// Its pseudonym.
+    pub id: DeviceId,
+    /// What the manager calls it.
+    pub name: String,
+    /// When it was last seen, today or before.
+    pub seen: Option<Timestamp>,
+    /// When its newest report came.
+    pub reported: Option<Timestamp>,
+    /// A program on it has to report.
+    pub owes_report: bool,
+}
+
+/// A night and the devices left on in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Night {
+    /// Midnight, in Japan, of the day on which it began.
+    pub evening: Timestamp,
+    /// Each with the last thing a person did and when it was last seen.
+    pub left_on: Vec<(String, Timestamp, Timestamp)>,
+}
+
 /// A pairing's name on the pages; unguessable, and no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairingId(pub String);
@@ -180,6 +232,8 @@ pub struct Waiting {
     pub kind: DeviceKind,
     /// The address it asked from.
     pub peer: IpAddr,
+    /// It has a certificate of the city's.
+    pub of_city: bool,
     /// When it began.
     pub since: Timestamp,
     /// When it ends by itself.

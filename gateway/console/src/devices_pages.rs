@@ -3,21 +3,27 @@
 use std::sync::Arc;
 
 use askama::Template;
-use gateway_policy::{Check, DeviceId, Timestamp};
-use http::StatusCode;
+use gateway_policy::calendar::Date;
+use gateway_policy::{Authority, Check, DeviceId, Timestamp};
+use http::{StatusCode, header};
 
 use crate::checks;
 use crate::compliance::LineView;
 use crate::console::{Console, Verb, get, method};
-use crate::form::Fields;
+use crate::form::{self, Fields};
 use crate::moment::{day, minute};
 use crate::pages::Frame;
-use crate::report::{Line, Mark};
+use crate::report::{About, Line, Mark};
 use crate::response::{Fault, Page, see_other};
-use crate::{ConsoleRequest, Device, DevicesDesk, Entry, Message, PairingId, Waiting};
+use crate::{
+    ConsoleRequest, Device, DeviceKind, DevicesDesk, Entry, Message, Night, PairingId, Today,
+    Waiting,
+};
 
 /// A form with a code, a few checks and buttons.
 const LARGEST_FORM: usize = 4 * 1024;
+/// A certificate with its chain, as a file and pasted.
+const LARGEST_CERTIFICATE: usize = 64 * 1024;
 
 #[derive(Template)]
 #[template(path = "devices.html")]
@@ -52,7 +58,41 @@ struct Declarable {
     until: Option<String>,
 }
 
+#[derive(Template)]
+#[template(path = "device_days.html")]
+struct DaysPage<'a> {
+    frame: Frame<'a>,
+    day: String,
+    silent: Vec<TodayView>,
+    there: Vec<TodayView>,
+    away: Vec<TodayView>,
+    nights: Vec<NightView>,
+}
+
+struct TodayView {
+    id: String,
+    name: String,
+    seen: String,
+    reported: String,
+}
+
+struct NightView {
+    evening: String,
+    left_on: Vec<(String, String, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "device_certificate.html")]
+struct CertificatePage<'a> {
+    frame: Frame<'a>,
+    failure: Option<Message>,
+    kinds: [DeviceKind; 3],
+    name: String,
+    kind: String,
+}
+
 struct WaitingView {
+    of_city: bool,
     id: String,
     name: String,
     kind: &'static str,
@@ -64,6 +104,7 @@ struct WaitingView {
 impl From<Waiting> for WaitingView {
     fn from(waiting: Waiting) -> Self {
         Self {
+            of_city: waiting.of_city,
             id: waiting.id.0,
             name: waiting.name,
             kind: waiting.kind.label(),
@@ -77,6 +118,8 @@ impl From<Waiting> for WaitingView {
 struct DeviceView {
     id: String,
     name: String,
+    /// Without what the box adds to it.
+    bare_name: String,
     kind: &'static str,
     manager: bool,
     registered: String,
@@ -97,6 +140,11 @@ impl From<&Device> for DeviceView {
         Self {
             id: device.id.to_string(),
             name: device.name.clone(),
+            bare_name: device
+                .name
+                .strip_suffix("（市発行）")
+                .unwrap_or(&device.name)
+                .to_owned(),
             kind: device.kind.label(),
             manager: device.manager,
             registered: day(device.registered),
@@ -136,6 +184,11 @@ impl Console {
             "/devices" => self.devices_page(get(request)?, &desk, None).await,
             "/devices/pairing" => self.find_pairing(posted(request)?, &desk).await,
             "/devices/decision" => self.decide(posted(request)?, &desk).await,
+            "/devices/days" => self.days_page(get(request)?, &desk).await,
+            "/devices/certificate" => match method(request, "GET, HEAD, POST")? {
+                Verb::Read => self.certificate_page(request, None, "", "").await,
+                Verb::Post => self.take_certificate(request, &desk).await,
+            },
             _ => {
                 let id = path.strip_prefix("/devices/").and_then(DeviceId::parse);
                 let id = id.ok_or(Fault::NotFound)?;
@@ -176,13 +229,110 @@ impl Console {
         self.form_page(status(&page.failure), &page)
     }
 
+    async fn days_page(
+        &self,
+        request: &ConsoleRequest,
+        desk: &Arc<dyn DevicesDesk>,
+    ) -> Result<Page, Fault> {
+        let days = desk.days().await.map_err(Fault::Desk)?;
+        let now = self.desk.now();
+        let morning = Date::in_japan(now).midnight_in_japan();
+        let today = |at: Option<Timestamp>| at.is_some_and(|at| at >= morning);
+        let (on, away): (Vec<_>, Vec<_>) = days
+            .today
+            .into_iter()
+            .partition(|device| today(device.seen));
+        let (silent, there): (Vec<_>, Vec<_>) = on
+            .into_iter()
+            .partition(|device| device.owes_report && !today(device.reported));
+        let views = |devices: Vec<Today>| devices.into_iter().map(Into::into).collect();
+        let page = DaysPage {
+            frame: self.frame("きょうの端末", "devices", request).await,
+            day: day(now),
+            silent: views(silent),
+            there: views(there),
+            away: views(away),
+            nights: days.nights.into_iter().map(Into::into).collect(),
+        };
+        self.page(&page)
+    }
+
+    async fn certificate_page(
+        &self,
+        request: &ConsoleRequest,
+        failure: Option<Message>,
+        name: &str,
+        kind: &str,
+    ) -> Result<Page, Fault> {
+        let page = CertificatePage {
+            frame: self.frame("市発行の証明書", "devices", request).await,
+            kinds: [DeviceKind::Windows, DeviceKind::Mac, DeviceKind::Linux],
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            failure,
+        };
+        self.form_page(status(&page.failure), &page)
+    }
+
+    async fn take_certificate(
+        &self,
+        request: &ConsoleRequest,
+        desk: &Arc<dyn DevicesDesk>,
+    ) -> Result<Page, Fault> {
+        if request.body.len() > LARGEST_CERTIFICATE {
+            return Err(Fault::TooLarge);
+        }
+        let manager = self.manager(request)?;
+        let boundary = request
+            .headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(form::boundary)
+            .ok_or(Fault::BadRequest)?;
+        let text = |name| {
+            let part = form::part(&request.body, boundary, name)?;
+            Some(std::str::from_utf8(&part).ok()?.trim().to_owned())
+        };
+        let (name, chosen) = (
+            text("name").unwrap_or_default(),
+            text("kind").unwrap_or_default(),
+        );
+        let kind = DeviceKind::ALL
+            .into_iter()
+            .find(|kind| kind.label() == chosen);
+        let certificate = [text("file"), text("pem")]
+            .into_iter()
+            .flatten()
+            .find(|text| !text.is_empty());
+        let (Some(kind), Some(certificate)) = (kind, certificate) else {
+            return self
+                .certificate_page(request, Some(no_certificate()), &name, &chosen)
+                .await;
+        };
+        let peer = request.peer;
+        let opened = desk.start_with_certificate(name.clone(), kind, certificate, peer, manager);
+        match opened.await {
+            Ok(waiting) => {
+                let page = DecidePage {
+                    frame: self.frame("端末の承認", "devices", request).await,
+                    waiting: waiting.into(),
+                };
+                self.form_page(StatusCode::OK, &page)
+            }
+            Err(failure) => {
+                self.certificate_page(request, Some(failure), &name, &chosen)
+                    .await
+            }
+        }
+    }
+
     async fn find_pairing(
         &self,
         request: &ConsoleRequest,
         desk: &Arc<dyn DevicesDesk>,
     ) -> Result<Page, Fault> {
         let manager = self.manager(request)?;
-        let code = crate::form::field(&request.body, "code").ok_or(Fault::BadRequest)?;
+        let code = form::field(&request.body, "code").ok_or(Fault::BadRequest)?;
         match desk.pairing_of(Entry::new(code), manager).await {
             Ok(waiting) => {
                 let page = DecidePage {
@@ -250,6 +400,14 @@ impl Console {
         let fields = Fields::read(&request.body).ok_or(Fault::BadRequest)?;
         let done = match fields.value("action") {
             "revoke" => desk.revoke(id, manager).await,
+            "rename" => {
+                desk.rename(id, fields.value("name").to_owned(), manager)
+                    .await
+            }
+            "forget" => match desk.forget(id, manager).await {
+                Ok(()) => return see_other("/devices"),
+                Err(failure) => Err(failure),
+            },
             "reactivate" => desk.reactivate(id, manager).await,
             "manager" => desk.set_manager(id, true, manager).await,
             "no-manager" => desk.set_manager(id, false, manager).await,
@@ -272,7 +430,7 @@ impl Console {
     }
 }
 
-/// On the device's own page a link to it leads nowhere new.
+/// On the device's own page a link to it leads nowhere new; where the manager may make an exception, it leads there.
 fn own_line(line: &Line, now: Timestamp) -> LineView {
     let mut view = LineView::new(line, now);
     if view
@@ -287,6 +445,14 @@ fn own_line(line: &Line, now: Timestamp) -> LineView {
             }
             _ => "点検結果が届くか、申告すると分かります。",
         });
+        if let About::Device { id, .. } = &line.about
+            && matches!(line.mark, Mark::Warn | Mark::Fail)
+            && line.waived_until.is_none()
+            && Authority::Manager.may_waive(line.check).is_some()
+        {
+            let address = format!("/exceptions/new?device={id}&check={}", line.check.id());
+            view.link = Some((address, "すぐに直せないとき：例外を登録する"));
+        }
     }
     view
 }
@@ -296,6 +462,43 @@ fn declarable((check, until): (Check, Option<Timestamp>)) -> Declarable {
         id: check.id(),
         name: checks::words(check).name,
         until: until.map(day),
+    }
+}
+
+impl From<Today> for TodayView {
+    fn from(device: Today) -> Self {
+        let never = || "まだありません".to_owned();
+        Self {
+            id: device.id.to_string(),
+            name: device.name,
+            seen: device.seen.map_or_else(never, minute),
+            reported: if device.owes_report {
+                device.reported.map_or_else(never, minute)
+            } else {
+                "不要（申告で確かめます）".to_owned()
+            },
+        }
+    }
+}
+
+impl From<Night> for NightView {
+    fn from(night: Night) -> Self {
+        Self {
+            evening: day(night.evening),
+            left_on: night
+                .left_on
+                .into_iter()
+                .map(|(name, first, last)| (name, minute(first), minute(last)))
+                .collect(),
+        }
+    }
+}
+
+fn no_certificate() -> Message {
+    Message {
+        sentence: "種類か証明書が選ばれていません。".into(),
+        next_step: "種類を選び、証明書のファイルを選ぶか、内容を貼り付けてください。".into(),
+        code: "C-NO-CERTIFICATE".into(),
     }
 }
 

@@ -17,9 +17,12 @@ mod devices;
 mod devices_pages;
 mod form;
 mod moment;
+mod notes_pages;
+mod notes_views;
 mod pages;
 mod pairing_pages;
 mod pin_pages;
+mod progress;
 mod reader;
 mod registers;
 mod registers_forms;
@@ -28,30 +31,34 @@ mod report;
 mod report_pages;
 mod request;
 mod response;
+mod search_pages;
 mod sessions;
 mod setup;
 mod sign_in;
 mod visit;
+mod waivers;
+mod waivers_pages;
 mod words;
 
+pub use accesses::{AccessesDesk, Look, LookedAt, Looks, Named, Question};
+pub use attachment::{Streamed, StreamedBody};
 pub use break_glass::{Actor, BreakGlass, BreakGlassDesk, Key, Opening, Reason};
 pub use console::{Config, Console, Desks, RESERVED_PREFIX};
 pub use desk::{
-    Answer, BoxStatus, Certificate, Desk, Entry, Link, Message, Provenance, SetupStatus,
+    Answer, BoxStatus, Certificate, Desk, Entry, Link, Message, Progress, Provenance, SetupStatus,
 };
 pub use devices::{
-    Admission, CertificateFile, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk, Pairing,
-    PairingId, Ticket, Waiting,
-pub use accesses::{AccessesDesk, Look, LookedAt, Looks, Named, Question};
-pub use attachment::{Streamed, StreamedBody};
+    Admission, CertificateFile, Days, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk,
+    Night, Pairing, PairingId, Ticket, Today, Waiting,
 };
 pub use registers::{
     DeclarationState, DeclarationTopic, Declarations, HeldTraining, MadeDeclaration, Media, Medium,
     MediumChange, MediumHistory, MediumKind, MediumState, Method, NewMedium, Recorded, Register,
     RegistersDesk, Training, Trainings,
 };
-pub use report::{About, Channel, Engine, Line, Machinery, Mark, Report, ReportDesk};
+pub use report::{About, Channel, Engine, Line, Machinery, Mark, Refusal, Report, ReportDesk};
 pub use request::{ConsoleRequest, Staff};
 pub use sessions::NoRandomness;
 pub use sign_in::{OfflineDesk, PinState};
 pub use visit::{SessionId, ViewId, Visit};
+pub use waivers::{NewWaiver, Possible, Waiver, Waivers, WaiversDesk};

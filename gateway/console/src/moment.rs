@@ -11,16 +11,19 @@ pub(crate) fn day(at: Timestamp) -> String {
 
 /// 11月24日（火）9:05
 pub(crate) fn minute(at: Timestamp) -> String {
+    format!("{}{}", date(at), clock(at))
+}
+
+/// 11月24日（火）
+pub(crate) fn date(at: Timestamp) -> String {
     let date = Date::in_japan(at);
-    let seconds = date.midnight_in_japan().age(at);
-    format!(
-        "{}月{}日（{}）{}:{:02}",
-        date.month,
-        date.day,
-        weekday(date),
-        seconds / 3600,
-        seconds / 60 % 60
-    )
+    format!("{}月{}日（{}）", date.month, date.day, weekday(date))
+}
+
+/// 9:05
+pub(crate) fn clock(at: Timestamp) -> String {
+    let seconds = Date::in_japan(at).midnight_in_japan().age(at);
+    format!("{}:{:02}", seconds / 3600, seconds / 60 % 60)
 }
 
 /// 2026-11-24, as a date field gives and takes it.

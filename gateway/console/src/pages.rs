@@ -45,9 +45,9 @@ pub(crate) struct Managed {
     pub(crate) devices: bool,
     pub(crate) registers: bool,
     pub(crate) report: bool,
+    pub(crate) accesses: bool,
     pub(crate) break_glass: bool,
 }
-    pub(crate) accesses: bool,
 
 impl<'a> Frame<'a> {
     pub(crate) fn new(config: &'a Config, title: &'a str, here: &'a str, now: Timestamp) -> Self {
@@ -164,45 +164,6 @@ pub(crate) struct Banner {
     pub(crate) outage: Option<String>,
     /// The notebook itself, to be used while it can be reached.
     pub(crate) notebook: String,
-}
-
-#[derive(Template)]
-#[template(path = "persons.html")]
-pub(crate) struct Persons<'a> {
-    pub(crate) frame: Frame<'a>,
-    pub(crate) banner: Banner,
-    pub(crate) persons: Vec<PersonView>,
-}
-
-pub(crate) struct PersonView {
-    /// The id, percent-encoded for a path.
-    pub(crate) path: String,
-    pub(crate) name: gateway_notes::Personal,
-    pub(crate) notes: u64,
-    pub(crate) newest: Option<Time>,
-}
-
-#[derive(Template)]
-#[template(path = "notes.html")]
-pub(crate) struct Notes<'a> {
-    pub(crate) frame: Frame<'a>,
-    pub(crate) banner: Banner,
-    pub(crate) name: gateway_notes::Personal,
-    pub(crate) notes: Vec<NoteView>,
-    /// The address of the next page.
-    pub(crate) older: Option<String>,
-    pub(crate) first_page: bool,
-    pub(crate) path: String,
-}
-
-pub(crate) struct NoteView {
-    pub(crate) author: gateway_notes::Personal,
-    pub(crate) role: String,
-    pub(crate) time: Time,
-    pub(crate) fetched: Time,
-    pub(crate) text: gateway_notes::Personal,
-    pub(crate) attachments: Vec<gateway_notes::Personal>,
-    pub(crate) signed: bool,
 }
 
 /// A time for people and for programs.

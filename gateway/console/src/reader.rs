@@ -1,23 +1,37 @@
-//! Reading stored notes: the way in from the notebook, the persons, their notes, the notices.
+//! Reading what is stored: the way in from the notebook and out again, and what every page of notes begins with; the notices.
+//! The pages of notes themselves are in [`crate::notes_pages`] and [`crate::search_pages`].
 //!
 //! What may be read is decided by the store, at each read. There is nothing here that writes, and nothing that looks like
 //! it did.
 
 use gateway_notes::{Cursor, Store};
 use gateway_policy::Timestamp;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 
-use crate::sessions::Origin;
 use crate::console::{COOKIE, Console};
 use crate::moment::minute;
-use crate::pages::{Banner, NoteView, Notes, Notices, PersonView, Persons, Plain};
+use crate::pages::{Banner, Notices, Plain};
 use crate::response::{Fault, Page, see_other};
+use crate::sessions::Origin;
 use crate::{ConsoleRequest, Link, Staff, Visit, form};
 
-/// Notes on one page.
-const PAGE: usize = 50;
 /// The longest id that is looked up.
 const LONGEST_ID: usize = 256;
+
+/// Somebody who may read, and what they read from.
+pub(crate) struct Reading {
+    staff: Staff,
+    /// What is read through it is recorded.
+    pub(crate) store: Store,
+    pub(crate) banner: Banner,
+}
+
+impl Reading {
+    /// The user id.
+    pub(crate) fn user(&self) -> &str {
+        &self.staff.user
+    }
+}
 
 impl Console {
     /// On the notebook's origin: hands a signed-in person over to our own origin by a one-time code.
@@ -62,6 +76,11 @@ impl Console {
             self.sessions.end(token);
         }
         let mut page = see_other("/")?;
+        // Drafts that a tab still keeps.
+        page.headers_mut().insert(
+            HeaderName::from_static("clear-site-data"),
+            HeaderValue::from_static("\"storage\""),
+        );
         set_cookie(
             &mut page,
             &format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0"),
@@ -69,60 +88,24 @@ impl Console {
         Ok(page)
     }
 
-    pub(crate) async fn persons(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
-        let Some(staff) = self.reader(request, self.desk.now()) else {
-            return self.sign_in_first(request, false);
-        };
-        let Some(store) = self.store_for(request, &staff).await? else {
-            return self.nothing_to_read();
-        };
-        let persons = store.persons_for(&staff.user).await.map_err(Fault::Store)?;
-        let page = Persons {
-            frame: self.frame("保存した連絡", "notes", request).await,
-            banner: self.banner(request, &store).await?,
-            persons: persons
-                .into_iter()
-                .map(|person| PersonView {
-                    path: encode(&person.id),
-                    name: person.display_name,
-                    notes: person.notes,
-                    newest: person.newest.map(Into::into),
-                })
-                .collect(),
-        };
-        self.page(&page)
-    }
-
-    pub(crate) async fn notes(
+    /// What every page of notes begins with: somebody who is signed in, a store in which they may read something, and what
+    /// has to be said of it. Otherwise the page that says what to do instead.
+    pub(crate) async fn open(
         &self,
         request: &ConsoleRequest,
-        person: &str,
-    ) -> Result<Page, Fault> {
+    ) -> Result<Result<Reading, Page>, Fault> {
         let Some(staff) = self.reader(request, self.desk.now()) else {
-            return self.sign_in_first(request, false);
+            return self.sign_in_first(request, false).map(Err);
         };
         let Some(store) = self.store_for(request, &staff).await? else {
-            return self.nothing_to_read();
+            return self.nothing_to_read().map(Err);
         };
-        let id = decode(person)?;
-        let before = cursor(request.query.as_deref())?;
-        let page = store
-            .notes_of(&staff.user, &id, PAGE, before)
-            .await
-            .map_err(Fault::Store)?
-            // The same for a person that does not exist and one that this reader may not read.
-            .ok_or(Fault::NotFound)?;
-        let path = format!("/notes/{}", encode(&id));
-        let page = Notes {
-            frame: self.frame("保存した連絡", "notes", request).await,
-            banner: self.banner(request, &store).await?,
-            name: page.display_name,
-            older: page.older.map(|cursor| format!("{path}?before={cursor}")),
-            notes: page.notes.into_iter().map(view).collect(),
-            first_page: before.is_none(),
-            path,
-        };
-        self.page(&page)
+        let banner = self.banner(request, &store).await?;
+        Ok(Ok(Reading {
+            staff,
+            store,
+            banner,
+        }))
     }
 
     pub(crate) async fn notices(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
@@ -211,22 +194,6 @@ impl Console {
     }
 }
 
-fn view(note: gateway_notes::StoredNote) -> NoteView {
-    NoteView {
-        author: note.author_name,
-        role: note.role,
-        time: note.time.into(),
-        fetched: note.fetched.into(),
-        text: note.text,
-        attachments: note
-            .attachments
-            .into_iter()
-            .map(|attachment| attachment.name)
-            .collect(),
-        signed: note.signature.is_some(),
-    }
-}
-
 async fn fetched(store: &Store) -> Result<Option<String>, Fault> {
     let status = store.status().await.map_err(Fault::Store)?;
     Ok(status.caught_up.map(|seconds| minute(Timestamp(seconds))))
@@ -238,7 +205,7 @@ fn set_cookie(page: &mut Page, cookie: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn cursor(query: Option<&str>) -> Result<Option<Cursor>, Fault> {
+pub(crate) fn cursor(query: Option<&str>) -> Result<Option<Cursor>, Fault> {
     let Some(query) = query else {
         return Ok(None);
     };
@@ -249,7 +216,7 @@ fn cursor(query: Option<&str>) -> Result<Option<Cursor>, Fault> {
 }
 
 /// An id from a path segment. A plus is a plus there (RFC 3986).
-fn decode(segment: &str) -> Result<String, Fault> {
+pub(crate) fn decode(segment: &str) -> Result<String, Fault> {
     let decoded = form::decode(segment.replace('+', "%2B").as_bytes()).ok_or(Fault::BadRequest)?;
     if decoded.is_empty() || decoded.len() > LONGEST_ID {
         return Err(Fault::NotFound);
@@ -258,7 +225,7 @@ fn decode(segment: &str) -> Result<String, Fault> {
 }
 
 /// An id as one path segment: all but unreserved characters (RFC 3986 §2.3) encoded.
-fn encode(id: &str) -> String {
+pub(crate) fn encode(id: &str) -> String {
     let mut encoded = String::with_capacity(id.len());
     for byte in id.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

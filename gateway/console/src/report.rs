@@ -46,6 +46,8 @@ pub struct Line {
     pub source: Option<Source>,
     /// An exception is in force until then.
     pub waived_until: Option<Timestamp>,
+    /// Why, as whoever made it wrote it.
+    pub waived_for: Option<String>,
     /// A few Japanese words on what was found, if the source says more than the mark.
     pub detail: Option<String>,
 }
@@ -99,10 +101,21 @@ pub struct Channel {
     pub waiting: Option<String>,
     /// When the channel was last found in order.
     pub checked: Option<Timestamp>,
-    /// Why it was refused the last time, in one Japanese sentence.
-    pub refused: Option<String>,
+    /// What of it was refused at the last look, if anything was.
+    pub refused: Option<Refusal>,
     /// The version of the city's signed policy; `None`: the built-in one is in force.
     pub policy: Option<u64>,
+}
+
+/// Something on the signed channel that was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stable name of the reason, for the telephone.
+    pub code: String,
+    /// Why, in one Japanese sentence.
+    pub sentence: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// The antivirus.

@@ -3,12 +3,13 @@
 use askama::Template;
 use http::StatusCode;
 
-use crate::ConsoleRequest;
 use crate::compliance::{Group, groups, month, printed};
 use crate::console::Console;
 use crate::pages::Frame;
 use crate::report::Mark;
 use crate::response::{Fault, Page};
+use crate::waivers_pages::ExceptionView;
+use crate::{ConsoleRequest, Refusal};
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -19,6 +20,8 @@ struct ReportPage<'a> {
     facility: Option<String>,
     counts: [(Mark, usize); 5],
     groups: Vec<Group>,
+    exceptions: Vec<ExceptionView>,
+    refused: Option<Refusal>,
 }
 
 impl Console {
@@ -49,6 +52,8 @@ impl Console {
             .map(|mark| (mark, count(mark))),
             facility: report.facility,
             groups,
+            exceptions: self.exceptions(report.made).await,
+            refused: self.refusal().await,
         };
         self.form_page(StatusCode::OK, &page)
     }

@@ -13,7 +13,10 @@ use crate::{Message, NoRandomness};
 pub(crate) type Page = Response<Bytes>;
 
 /// The style sheet of all pages, which stands in each of them: the reserved path on the notebook's origin has no other.
-pub(crate) const STYLE: &str = include_str!("../templates/style.css");
+pub(crate) const STYLE: &str = concat!(
+    include_str!("../templates/style.css"),
+    include_str!("../templates/reader.css")
+);
 
 /// The one script: tells the box when a page is left, for the log of accesses. Without it, the next page tells.
 pub(crate) const SCRIPT: &str = include_str!("../templates/left.js");
@@ -124,13 +127,21 @@ pub(crate) enum Referrer {
     Own,
 }
 
-/// The policy for content (CSP): nothing but this style sheet and this script, and forms and its one message to this origin.
-pub(crate) fn content_policy() -> String {
-    let hash = |text: &str| STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes()));
-    let (style, script) = (hash(STYLE), hash(SCRIPT));
+/// The policy for content (CSP): nothing but this style sheet, the script of every page and those of this one, and forms and
+/// their one message to this origin.
+pub(crate) fn content_policy(scripts: &[&str]) -> String {
+    let hash = |text: &str| {
+        let hash = digest::digest(&digest::SHA256, text.as_bytes());
+        format!(" 'sha256-{}'", STANDARD.encode(hash))
+    };
+    let style = hash(STYLE);
+    let scripts: String = std::iter::once(&SCRIPT)
+        .chain(scripts)
+        .map(|script| hash(script))
+        .collect();
     format!(
-        "default-src 'none'; style-src 'sha256-{style}'; script-src 'sha256-{script}'; connect-src 'self'; \
-         form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src{style}; script-src{scripts}; connect-src 'self'; form-action 'self'; \
+         frame-ancestors 'none'; base-uri 'none'"
     )
 }
 

@@ -80,7 +80,13 @@ mod tests {
     fn a_view_comes_back_as_it_was_sent_and_nothing_else_is_one() {
         let view = ViewId::new();
         assert_eq!(ViewId::parse(view.to_string().as_bytes()), Some(view));
-        for other in ["", "1", "00000000000000zz", "+000000000000001", "00000000000000000"] {
+        for other in [
+            "",
+            "1",
+            "00000000000000zz",
+            "+000000000000001",
+            "00000000000000000",
+        ] {
             assert_eq!(ViewId::parse(other.as_bytes()), None, "{other}");
         }
     }

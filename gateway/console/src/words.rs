@@ -7,7 +7,7 @@ use gateway_policy::{
 };
 
 use crate::moment::{day, minute};
-use crate::report::{Channel, Engine, Machinery};
+use crate::report::{Channel, Engine, Machinery, Refusal};
 use crate::{BoxStatus, Link};
 
 /// One lamp of the traffic light.
@@ -295,6 +295,20 @@ fn standing(effect: Effect, since: Timestamp) -> (String, &'static str) {
     }
 }
 
+/// What to do about something on the signed channel that was refused.
+pub(crate) fn refused_channel(refused: &Refusal) -> Headline {
+    Headline {
+        light: Light::Amber,
+        sentence: refused.sentence.clone(),
+        next: Cow::Owned(format!(
+            "下の問い合わせ先に電話し、コード {} を伝えてください。それまでは、いまの基準と定義で点検を続けます。",
+            refused.code
+        )),
+        link: None,
+        deadline: None,
+    }
+}
+
 /// One row of the home page.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -435,7 +449,7 @@ fn channel_row(channel: &Channel) -> Row {
     ));
     let light = match (&channel.refused, channel.checked) {
         (Some(why), _) => {
-            parts.push(why.clone());
+            parts.push(format!("{}（{}）", why.sentence, why.code));
             Light::Amber
         }
         (None, Some(at)) => {

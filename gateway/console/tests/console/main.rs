@@ -15,6 +15,8 @@ mod desk;
 mod home;
 /// Renders every page to a file, to be looked at, and holds each to what makes it usable.
 mod look;
+/// The pages of notes: by day, one by one, marked as read, searched, printed, drafted.
+mod notes;
 /// The parts of a box with pages of their own.
 mod parts;
 /// The registers among them.

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use gateway_console::{
     About, Actor, Admission, Answer, BreakGlass, BreakGlassDesk, CertificateFile, Channel, Console,
-    Desks, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk, Engine, Entry, Key, Line,
-    Machinery, Mark, Medium, MediumKind, MediumState, Message, NewMedium, Opening, Pairing,
-    PairingId, Reason, Report, ReportDesk, Staff, Ticket, Waiting,
+    Days, Desks, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk, Engine, Entry, Key, Line,
+    Machinery, Mark, Medium, MediumKind, MediumState, Message, NewMedium, NewWaiver, Opening,
+    Pairing, PairingId, Possible, Reason, Refusal, Report, ReportDesk, Staff, Ticket, Waiting,
+    Waivers, WaiversDesk,
 };
 use gateway_policy::calendar::Date;
 use gateway_policy::{Check, DeviceId, Effect, Source, Timestamp};
@@ -30,6 +31,9 @@ pub(crate) struct Arranged {
     pub(crate) lines: Vec<Line>,
     pub(crate) media: Vec<Medium>,
     pub(crate) break_glass: BreakGlass,
+    pub(crate) refused: Option<Refusal>,
+    pub(crate) days: Days,
+    pub(crate) waivers: Waivers,
     /// What the next change is answered with.
     pub(crate) answer: Result<(), Message>,
     /// What was asked for, in words.
@@ -67,6 +71,7 @@ fn line(about: About, check: Check, mark: Mark, effect: Effect, source: Source) 
         looked: Some(NOW.plus(-600)),
         source: Some(source),
         waived_until: None,
+        waived_for: None,
         detail: None,
     }
 }
@@ -198,6 +203,17 @@ pub(crate) async fn whole_console() -> (Console, TestDesk, Parts, tempfile::Temp
             uses_left: 3,
             ..BreakGlass::default()
         },
+        refused: None,
+        days: Days::default(),
+        waivers: Waivers {
+            made: Vec::new(),
+            possible: vec![Possible {
+                device: PC,
+                name: "事務室ノートPC 1".into(),
+                check: Check::PcLock,
+                longest: 30 * DAY,
+            }],
+        },
         answer: Ok(()),
         asked: Vec::new(),
     })));
@@ -206,6 +222,8 @@ pub(crate) async fn whole_console() -> (Console, TestDesk, Parts, tempfile::Temp
         registers: Some(Arc::new(parts.clone())),
         report: Some(Arc::new(parts.clone())),
         break_glass: Some(Arc::new(parts.clone())),
+        waivers: Some(Arc::new(parts.clone())),
+        ..Desks::default()
     });
     (console, desk, parts, directory)
 }
@@ -229,6 +247,7 @@ pub(crate) fn waiting() -> Waiting {
         name: "訪問用タブレット A".into(),
         kind: DeviceKind::Ipad,
         peer: IpAddr::from([192, 0, 2, 31]),
+        of_city: false,
         since: NOW.plus(-60),
         until: NOW.plus(540),
     }
@@ -265,13 +284,14 @@ impl ReportDesk for Parts {
     }
 
     fn machinery(&self) -> Answer<'_, Machinery> {
+        let refused = self.0.lock().unwrap().refused.clone();
         Box::pin(async {
             Machinery {
                 channel: Some(Channel {
                     running: "1.4.0".into(),
                     waiting: Some("1.4.1".into()),
                     checked: Some(NOW.plus(-3600)),
-                    refused: None,
+                    refused,
                     policy: Some(7),
                 }),
                 antivirus: Some(Engine {
@@ -380,6 +400,38 @@ impl DevicesDesk for Parts {
         Box::pin(async { done })
     }
 
+    fn rename(&self, id: DeviceId, name: String, _: Staff) -> Answer<'_, Result<(), Message>> {
+        let answer = self.ask(format!("rename {id} {name}"));
+        Box::pin(async { answer })
+    }
+
+    fn forget(&self, id: DeviceId, _: Staff) -> Answer<'_, Result<(), Message>> {
+        let answer = self.ask(format!("forget {id}"));
+        Box::pin(async { answer })
+    }
+
+    fn days(&self) -> Answer<'_, Result<Days, Message>> {
+        let days = self.0.lock().unwrap().days.clone();
+        Box::pin(async { Ok(days) })
+    }
+
+    fn start_with_certificate(
+        &self,
+        name: String,
+        _: DeviceKind,
+        certificate: String,
+        _: IpAddr,
+        _: Staff,
+    ) -> Answer<'_, Result<Waiting, Message>> {
+        let answer = self.ask(format!("certificate {name} {}", certificate.len()));
+        Box::pin(async {
+            answer.map(|()| Waiting {
+                of_city: true,
+                ..waiting()
+            })
+        })
+    }
+
     fn set_manager(
         &self,
         id: DeviceId,
@@ -468,5 +520,37 @@ impl BreakGlassDesk for Parts {
     fn review(&self, opening: u64, text: String, _: Actor) -> Answer<'_, Result<(), Message>> {
         let done = self.ask(format!("review {opening} {text}"));
         Box::pin(async { done })
+    }
+}
+
+impl WaiversDesk for Parts {
+    fn waivers(&self) -> Answer<'_, Result<Waivers, Message>> {
+        let waivers = self.0.lock().unwrap().waivers.clone();
+        Box::pin(async { Ok(waivers) })
+    }
+
+    fn make(&self, wish: NewWaiver, _: Staff) -> Answer<'_, Result<(), Message>> {
+        let NewWaiver {
+            device,
+            check,
+            until,
+            reason,
+        } = wish;
+        let answer = self.ask(format!(
+            "waive {device} {} {} {reason}",
+            check.id(),
+            until.0
+        ));
+        Box::pin(async { answer })
+    }
+
+    fn withdraw(
+        &self,
+        device: DeviceId,
+        check: Check,
+        _: Staff,
+    ) -> Answer<'_, Result<(), Message>> {
+        let answer = self.ask(format!("withdraw {device} {}", check.id()));
+        Box::pin(async { answer })
     }
 }

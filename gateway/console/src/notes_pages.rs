@@ -1,0 +1,250 @@
+//! The reader: persons, their notes, one note, what is printed, and a place to draft in an outage.
+//!
+//! What may be read is decided by the store, at each read. Nothing here writes a note, and nothing looks like it did: a draft
+//! stays in its browser tab.
+
+use std::sync::LazyLock;
+
+use gateway_notes::{Standing, StoredNote};
+use http::{HeaderValue, StatusCode};
+
+use crate::console::{Console, Verb, get, method};
+use crate::moment::minute;
+use crate::notes_views::{Day, Draft, Notes, OneNote, Persons, Print, days, unread};
+use crate::reader::{Reading, cursor, decode, encode};
+use crate::response::{Fault, Page, Referrer, content_policy, html, see_other};
+use crate::{ConsoleRequest, form};
+
+/// Notes on one page.
+const PAGE: usize = 50;
+/// Notes printed at once.
+const PRINTED: usize = 500;
+/// For how many days back notes are printed; the first unless one is chosen.
+const SPANS: [i64; 3] = [7, 3, 30];
+const DAY: i64 = 86_400;
+
+/// Keeps a draft in its tab.
+const DRAFT_SCRIPT: &str = include_str!("../templates/draft.js");
+static DRAFT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    HeaderValue::from_str(&content_policy(&[DRAFT_SCRIPT]))
+        .expect("a policy of fixed words and base64 is a header value")
+});
+
+impl Console {
+    /// Everything below `/notes`; `rest` is what follows it.
+    pub(crate) async fn notes_pages(
+        &self,
+        request: &ConsoleRequest,
+        rest: &str,
+    ) -> Result<Page, Fault> {
+        if rest.is_empty() {
+            return self.persons(get(request)?).await;
+        }
+        if let Some(id) = rest.strip_prefix("/attachment/") {
+            return self.attachment(request, id).await;
+        }
+        let mut segments = rest.strip_prefix('/').ok_or(Fault::NotFound)?.split('/');
+        let first = segments.next().unwrap_or_default();
+        let person = decode(first)?;
+        match (segments.next(), segments.next(), segments.next()) {
+            (None, ..) => self.notes(get(request)?, &person).await,
+            // A person of that name at the city would lose the pages below; the city's ids are not words.
+            (Some(id), None, _) if first == "attachment" => self.attachment(request, id).await,
+            (Some("note"), Some(note), None) => {
+                self.one_note(get(request)?, &person, &decode(note)?).await
+            }
+            (Some("print"), None, _) => self.print(get(request)?, &person).await,
+            (Some("draft"), None, _) => self.draft(get(request)?, &person).await,
+            (Some("read"), None, _) => match method(request, "POST")? {
+                Verb::Read => Err(Fault::Method("POST")),
+                Verb::Post => self.mark_read(request, &person).await,
+            },
+            _ => Err(Fault::NotFound),
+        }
+    }
+
+    async fn persons(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
+        let reading = match self.open(request).await? {
+            Ok(reading) => reading,
+            Err(page) => return Ok(page),
+        };
+        let persons = reading.store.persons_for(reading.user()).await;
+        let page = Persons {
+            frame: self.frame("保存した連絡", "notes", request).await,
+            banner: reading.banner,
+            persons: persons
+                .map_err(Fault::Store)?
+                .into_iter()
+                .map(Into::into)
+                .collect(),
+        };
+        // It has a form: the words to search for.
+        self.form_page(StatusCode::OK, &page)
+    }
+
+    async fn notes(&self, request: &ConsoleRequest, person: &str) -> Result<Page, Fault> {
+        let before = cursor(request.query.as_deref())?;
+        let reading = match self.open(request).await? {
+            Ok(reading) => reading,
+            Err(page) => return Ok(page),
+        };
+        let page = reading
+            .store
+            .notes_of(reading.user(), person, PAGE, before)
+            .await
+            .map_err(Fault::Store)?
+            // The same for a person that does not exist and one that this reader may not read.
+            .ok_or(Fault::NotFound)?;
+        let path = format!("/notes/{}", encode(person));
+        let view = Notes {
+            frame: self.frame("支援対象者の連絡", "notes", request).await,
+            name: page.display_name,
+            older: page.older.map(|cursor| format!("{path}?before={cursor}")),
+            days: self
+                .days(&reading, person, page.notes, page.read_upto)
+                .await?,
+            unread: unread(page.unread),
+            newest_number: page.newest_number,
+            first_page: before.is_none(),
+            banner: reading.banner,
+            path,
+        };
+        self.form_page(StatusCode::OK, &view)
+    }
+
+    async fn one_note(
+        &self,
+        request: &ConsoleRequest,
+        person: &str,
+        note: &str,
+    ) -> Result<Page, Fault> {
+        let reading = match self.open(request).await? {
+            Ok(reading) => reading,
+            Err(page) => return Ok(page),
+        };
+        let found = reading
+            .store
+            .note_of(reading.user(), person, note)
+            .await
+            .map_err(Fault::Store)?
+            .ok_or(Fault::NotFound)?;
+        // Whether it was read says the list; here it is being read.
+        let days = self
+            .days(&reading, person, vec![found.note], i64::MAX)
+            .await?;
+        let view = OneNote {
+            frame: self.frame("1件の連絡", "notes", request).await,
+            name: found.display_name,
+            day: days.into_iter().next().ok_or(Fault::NotFound)?,
+            path: format!("/notes/{}", encode(person)),
+            banner: reading.banner,
+        };
+        self.page(&view)
+    }
+
+    async fn print(&self, request: &ConsoleRequest, person: &str) -> Result<Page, Fault> {
+        let query = request.query.as_deref().unwrap_or_default();
+        let span = match form::field(query.as_bytes(), "days") {
+            None => SPANS[0],
+            Some(days) => SPANS
+                .into_iter()
+                .find(|span| span.to_string() == *days)
+                .ok_or(Fault::BadRequest)?,
+        };
+        let reading = match self.open(request).await? {
+            Ok(reading) => reading,
+            Err(page) => return Ok(page),
+        };
+        let now = self.desk.now();
+        let page = reading
+            .store
+            .notes_to_print(reading.user(), person, now.0 - span * DAY, PRINTED)
+            .await
+            .map_err(Fault::Store)?
+            .ok_or(Fault::NotFound)?;
+        let mut spans = SPANS;
+        spans.sort_unstable();
+        let view = Print {
+            frame: self.frame("印刷用の連絡", "notes", request).await,
+            name: page.display_name,
+            days: self.days(&reading, person, page.notes, i64::MAX).await?,
+            path: format!("/notes/{}", encode(person)),
+            span,
+            spans,
+            more: page.older.is_some(),
+            printed: minute(now),
+            banner: reading.banner,
+        };
+        self.page(&view)
+    }
+
+    async fn draft(&self, request: &ConsoleRequest, person: &str) -> Result<Page, Fault> {
+        let reading = match self.open(request).await? {
+            Ok(reading) => reading,
+            Err(page) => return Ok(page),
+        };
+        let page = reading
+            .store
+            .notes_of(reading.user(), person, 0, None)
+            .await
+            .map_err(Fault::Store)?
+            .ok_or(Fault::NotFound)?;
+        let session = self.session(request).ok_or(Fault::NotFound)?;
+        let view = Draft {
+            frame: self.frame("下書き", "notes", request).await,
+            name: page.display_name,
+            path: format!("/notes/{}", encode(person)),
+            session: format!("{:016x}", u64::from_be_bytes(session.0)),
+            banner: reading.banner,
+            keeper: DRAFT_SCRIPT,
+        };
+        let body = askama::Template::render(&view)?;
+        Ok(html(StatusCode::OK, &DRAFT_POLICY, Referrer::Own, body))
+    }
+
+    async fn mark_read(&self, request: &ConsoleRequest, person: &str) -> Result<Page, Fault> {
+        let upto = form::field(&request.body, "upto")
+            .and_then(|upto| upto.parse().ok())
+            .ok_or(Fault::BadRequest)?;
+        let reading = match self.open(request).await? {
+            Ok(reading) => reading,
+            Err(page) => return Ok(page),
+        };
+        let marked = reading
+            .store
+            .mark_read(reading.user(), person, upto)
+            .await
+            .map_err(Fault::Store)?;
+        if !marked {
+            return Err(Fault::NotFound);
+        }
+        see_other("/notes")
+    }
+
+    /// Notes by day, with how their attachments stand.
+    async fn days(
+        &self,
+        reading: &Reading,
+        person: &str,
+        notes: Vec<StoredNote>,
+        read_upto: i64,
+    ) -> Result<Vec<Day>, Fault> {
+        let now = self.desk.now();
+        let ids: Vec<String> = notes
+            .iter()
+            .flat_map(|note| &note.attachments)
+            .map(|attachment| attachment.id.clone())
+            .collect();
+        let standings: Vec<Standing> = if ids.is_empty() {
+            Vec::new()
+        } else {
+            reading
+                .store
+                .attachment_standings(reading.user(), person, ids, now.0)
+                .await
+                .map_err(Fault::Store)?
+                .unwrap_or_default()
+        };
+        Ok(days(&encode(person), notes, read_upto, &standings, now))
+    }
+}

@@ -1,0 +1,60 @@
+//! How far storing has got, in words for the home page. Counts nothing itself.
+
+use crate::Progress;
+use crate::moment::minute;
+
+/// What follows the number of stored persons and notes.
+pub(crate) fn in_words(progress: &Progress) -> String {
+    let mut words = String::new();
+    if progress.attachments_total > 0 {
+        words.push_str(&format!(
+            "・添付{}／{}件",
+            progress.attachments_done, progress.attachments_total
+        ));
+    }
+    if progress.attachments_refused > 0 {
+        words.push_str(&format!(
+            "（うち{}件は保存できない添付です）",
+            progress.attachments_refused
+        ));
+    }
+    if !progress.caught_up && progress.received > 0 {
+        words.push_str(&format!("（受け取り中：{}件）", progress.received));
+    }
+    if progress.waits_for_scanner {
+        words.push_str("。添付の保存は、ウイルス検査が使えるまで待っています");
+    }
+    if let Some(since) = progress.disk_full {
+        words.push_str(&format!(
+            "。{}から装置の空き容量が足りず、新しい連絡を保存できません。連絡帳はそのまま使えます",
+            minute(since)
+        ));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gateway_policy::Timestamp;
+
+    #[test]
+    fn what_is_in_order_is_short_and_what_is_not_is_said() {
+        assert_eq!(in_words(&Progress::default()), "");
+        let level = Progress {
+            caught_up: true,
+            received: 9,
+            attachments_done: 3,
+            attachments_total: 3,
+            ..Progress::default()
+        };
+        assert_eq!(in_words(&level), "・添付3／3件");
+        let full = Progress {
+            disk_full: Some(Timestamp(0)),
+            waits_for_scanner: true,
+            ..level
+        };
+        let words = in_words(&full);
+        assert!(words.contains("空き容量") && words.contains("ウイルス検査"));
+    }
+}
