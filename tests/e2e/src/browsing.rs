@@ -3,14 +3,19 @@
 //! Everything waits until it is possible, within a limit, and on failure says what the page showed instead.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use fantoccini::elements::Element;
 use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::json;
 use test_harness::binaries::workspace;
 use test_harness::browser::Browser;
+use test_harness::http;
 
+/// The version of axe-core that `tests/e2e/axe-core.sh` brings.
+const AXE_CORE: &str = "4.14.1";
 /// How long a person would wait for a page before giving up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -30,6 +35,7 @@ pub type Result<T> = std::result::Result<T, Failed>;
 #[derive(Debug)]
 pub struct Window {
     client: Client,
+    driver: SocketAddr,
 }
 
 impl Window {
@@ -46,7 +52,12 @@ impl Window {
             .connect(&browser.webdriver())
             .await
             .map_err(|error| cannot(&error))?;
-        Ok(Self { client })
+        let driver = browser.webdriver();
+        let driver = driver.trim_start_matches("http://").parse();
+        Ok(Self {
+            client,
+            driver: driver.map_err(|error| cannot(&error))?,
+        })
     }
 
     /// Opens an address. An error page of the browser itself is no error here; look at [`Window::text`].
@@ -189,7 +200,10 @@ impl Window {
         self.client
             .execute(script, Vec::new())
             .await
-            .map_err(|error| Failed(format!("{script}: {error}")))
+            .map_err(|error| {
+                let beginning: String = script.chars().take(200).collect();
+                Failed(format!("{beginning}: {error}"))
+            })
     }
 
     /// Makes the window so large, in CSS pixels.
@@ -201,6 +215,63 @@ impl Window {
             .set_window_size(width, height)
             .await
             .map_err(|error| Failed(format!("the window cannot be made so large: {error}")))
+    }
+
+    /// Makes the page see a screen of this size, in CSS pixels; a narrow one with a finger instead of a mouse. Windows of the
+    /// browser itself cannot be as narrow as a telephone.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn screen(&self, width: u32, height: u32) -> Result<()> {
+        let finger = width < 600;
+        let cannot = |error: &dyn fmt::Display| {
+            Failed(format!("the screen cannot be made so large: {error}"))
+        };
+        let session = self.client.session_id().await;
+        let session = session.map_err(|error| cannot(&error))?.unwrap_or_default();
+        let body = json!({
+            "cmd": "Emulation.setDeviceMetricsOverride",
+            "params": { "width": width, "height": height, "deviceScaleFactor": 1, "mobile": finger },
+        });
+        // A command of chromedriver's own, which WebDriver does not have.
+        let path = format!("/session/{session}/goog/cdp/execute");
+        let answer = http::send(self.driver, "POST", &path, Some(&body), PATIENCE);
+        match answer {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            Ok(answer) => Err(cannot(&answer.text())),
+            Err(error) => Err(cannot(&error)),
+        }
+    }
+
+    /// Holds the page to the rules of WCAG 2.2 A and AA that a program can check (axe-core), and gives what breaks them, one line
+    /// each.
+    ///
+    /// # Errors
+    /// When axe-core is not there (`tests/e2e/axe-core.sh` brings it) or cannot run.
+    pub async fn breaches(&self) -> Result<Vec<String>> {
+        let file = workspace()
+            .join("target/axe-core")
+            .join(AXE_CORE)
+            .join("axe.min.js");
+        let rules = std::fs::read_to_string(&file).map_err(|error| {
+            Failed(format!(
+                "{} cannot be read ({error}); tests/e2e/axe-core.sh brings it",
+                file.display()
+            ))
+        })?;
+        let script = format!(
+            "{rules}; return axe.run(document, {{ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }})
+                .then(found => found.violations.map(rule => rule.id + ': ' + rule.help + ' ' +
+                    rule.nodes.map(node => node.target.join(' ') + ' ' + node.failureSummary.replace(/\\s+/g, ' ')).join('; ')))"
+        );
+        let found = self.run(&script).await?;
+        let lines = found
+            .as_array()
+            .ok_or_else(|| Failed(format!("axe-core answered {found}")))?;
+        Ok(lines
+            .iter()
+            .map(|line| line.as_str().unwrap_or_default().to_owned())
+            .collect())
     }
 
     /// Presses keys where the focus is, as somebody does who uses no mouse.

@@ -81,6 +81,13 @@ fn everything(run: &mut Run) {
         "tests of each crate",
         cargo(["test", "--workspace", "--exclude", SERIAL, "--no-fail-fast"]),
     );
+    // Fetched before, so that the tests themselves speak to this machine only.
+    run.step(
+        "accessibility rules (axe-core)",
+        Command::new("bash")
+            .arg(binaries::workspace().join("tests/e2e/axe-core.sh"))
+            .current_dir(binaries::workspace()),
+    );
     run.step(
         "end-to-end tests",
         cargo([
