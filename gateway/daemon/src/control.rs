@@ -61,6 +61,8 @@ struct Request {
 enum Ask {
     Status,
     Report,
+    Accesses,
+    Notes,
 }
 
 /// Answers until the process ends.
@@ -110,6 +112,18 @@ async fn reply(line: &[u8], answers: &Answers) -> Value {
             ask: Ask::Report,
         }) => {
             json!({ "version": VERSION, "report": answers.report().await })
+        }
+        Ok(Request {
+            version: VERSION,
+            ask: Ask::Accesses,
+        }) => {
+            json!({ "version": VERSION, "accesses": answers.accesses().await })
+        }
+        Ok(Request {
+            version: VERSION,
+            ask: Ask::Notes,
+        }) => {
+            json!({ "version": VERSION, "notes": answers.progress.for_control().await })
         }
         Ok(_) => json!({ "version": VERSION, "error": "another version of the protocol" }),
         Err(_) => json!({ "version": VERSION, "error": "not a request" }),

@@ -11,7 +11,9 @@ use gateway_provisioning::Provisioner;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::accesses::Accesses;
 use crate::break_glass::BreakGlassFile;
+use crate::desk_accesses::AccessPages;
 use crate::desk_break_glass::BreakGlassPages;
 use crate::desk_registers::RegisterPages;
 use crate::desk_report::{Names, ReportPages};
@@ -20,6 +22,7 @@ use crate::posture::Posture;
 use crate::registers::KeptRegisters;
 
 /// How often the registers are looked at without a change: what they prove grows old by the day.
+use crate::stored_notes::StoredNotes;
 const REGISTERS: Duration = Duration::from_secs(600);
 
 /// What the pages are made of.
@@ -32,6 +35,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) provisioner: &'a Arc<Provisioner>,
     /// Where the feed stands.
     pub(crate) feed: watch::Receiver<FeedState>,
+    /// Who looked at whose stored notes, and the store that knows names.
+    pub(crate) accesses: (&'a Arc<Accesses>, &'a Arc<StoredNotes>),
     /// The register of devices, where there is one, and what devices are called.
     pub(crate) devices: Option<(Arc<dyn DevicesDesk>, Names)>,
     /// Holds what PCs report against the city's lists and the register of media.
@@ -67,3 +72,13 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
         })),
     }
 }
+            names: Arc::clone(&names),
+            refusals: parts.refusals,
+        })),
+        accesses: Some(Arc::new(AccessPages {
+            accesses: Arc::clone(parts.accesses.0),
+            notes: Arc::clone(parts.accesses.1),
+            names: Arc::clone(&names),
+        })),
+        waivers: Some(Arc::new(WaiverPages {
+            posture: Arc::clone(parts.posture),

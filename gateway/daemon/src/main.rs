@@ -11,6 +11,7 @@ mod config;
 mod control;
 mod desk;
 mod desk_break_glass;
+mod desk_accesses;
 mod desk_devices;
 mod desk_registers;
 mod desk_report;

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::audit::{Audit, Told, witness};
+use crate::accesses::Accesses;
+use crate::audit::{Audit, Incidents, witness};
+use crate::break_glass::Notices;
 use crate::certificates::Certificates;
 use crate::control::{self, Answers};
 use crate::late_vault::LateVault;
@@ -80,6 +82,16 @@ pub(crate) fn open(
 impl Opened {
     /// Who is to be told of bodies that were stopped.
     pub(crate) fn witness_of_content(&self) -> Witness {
+    /// How the log stands; the city countersigns it with its time.
+    pub(crate) fn status(&self) -> tokio::sync::watch::Receiver<Option<gateway_audit::Status>> {
+        self.audit.status.clone()
+    }
+
+    /// The audit log.
+    pub(crate) fn audit(&self) -> Arc<Audit> {
+        Arc::clone(&self.audit)
+    }
+
         let audit = Arc::clone(&self.audit);
         Arc::new(move |stopped| audit.stopped(stopped))
     }
@@ -92,6 +104,8 @@ impl Opened {
         (posture, certificates, vault): (&Arc<Posture>, &Arc<Certificates>, &Arc<LateVault>),
         tasks: &mut JoinSet<()>,
     ) -> RecordKeeping {
+        accesses: &Arc<Accesses>,
+        progress: &Arc<Progress>,
         let audit = self.audit;
         tasks.spawn(Arc::clone(&audit).sign(Arc::clone(vault), Arc::clone(certificates)));
         let reporting = Reporting {
@@ -112,6 +126,7 @@ impl Opened {
                 };
                 tasks.spawn(control::serve(listener, Arc::new(answers)));
             }
+                    accesses: Arc::clone(accesses),
             // Nobody at the facility uses it; requests are served without.
             Err(error) => {
                 tracing::warn!(event = "control", %error, socket = %socket.display(), "gatewayctl cannot be answered");
@@ -123,6 +138,7 @@ impl Opened {
             vault: Arc::clone(vault),
         }
     }
+            accesses: Arc::clone(accesses),
 }
 
 /// What is running, for the end.
@@ -132,6 +148,7 @@ pub(crate) struct RecordKeeping {
     vault: Arc<LateVault>,
 }
 
+    accesses: Arc<Accesses>,
 impl RecordKeeping {
     /// The last entry and the last checkpoint.
     pub(crate) async fn close(self) {
@@ -140,3 +157,4 @@ impl RecordKeeping {
         self.audit.close(&self.vault, facility).await;
     }
 }
+        self.accesses.close().await;

@@ -209,7 +209,8 @@ async fn start(
         provisioner: Arc::clone(&provisioner),
         certificates: Arc::clone(&certificates),
         vault: Arc::clone(&vault),
-        accesses: Arc::new(Accesses::default()),
+        offline: Arc::clone(&offline),
+        accesses: Arc::clone(&accesses),
         notes: Arc::clone(&notes),
         feed: feed.clone(),
         run: Arc::new(Run::default()),
@@ -231,6 +232,13 @@ async fn start(
     let _ = console.set(Arc::clone(&made));
 
     tasks.spawn(measure::key(Arc::clone(&certificates), Arc::clone(&vault)));
+    let accesses = Accesses::new(records.audit(), feed.clone());
+    tasks.spawn(Arc::clone(&accesses).keep(
+        config.state_dir.clone(),
+        Arc::clone(&vault),
+        Arc::clone(&posture),
+        Duration::from_secs(config.audit.verify_seconds),
+    ));
     let hints = Arc::new(tokio::sync::Notify::new());
     let taken = signed_channel::start(
         &config,
@@ -247,6 +255,7 @@ async fn start(
         taken.release.clone(),
         Arc::clone(&posture),
         steps,
+        accesses: (&accesses, &notes),
         tasks,
     );
     let records = records.start(
@@ -289,6 +298,8 @@ fn vault_config(config: &Config) -> gateway_tpm::Config {
 /// The console is made after the data path that serves it; until then there is only "try again".
 struct LatePages {
     console: Arc<OnceLock<Arc<Console>>>,
+        &accesses,
+        &progress,
     devices: Arc<KeptDevices>,
     runtime: tokio::runtime::Handle,
 }

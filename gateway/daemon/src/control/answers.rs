@@ -3,19 +3,27 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gateway_accesslog::count_by_day;
+use gateway_policy::calendar::Date;
 use gateway_policy::report::{self, Report};
 use gateway_policy::{Gate, Rule};
 use serde_json::{Value, json};
 
+use crate::accesses::Accesses;
 use crate::audit::Audit;
 use crate::certificates::Certificates;
 use crate::posture::{self, Posture};
+use crate::progress::Progress;
+
+/// Accesses are counted so far back, in seconds.
+const COUNTED: i64 = 31 * 86_400;
 
 /// Everything that is asked for.
 #[derive(Debug)]
 pub(crate) struct Answers {
     pub(crate) posture: Arc<Posture>,
     pub(crate) audit: Arc<Audit>,
+    pub(crate) accesses: Arc<Accesses>,
     pub(crate) certificates: Arc<Certificates>,
 }
 
@@ -51,6 +59,27 @@ impl Answers {
     }
 
     /// Every check of every subject, and what each article comes to.
+    /// Accesses to stored notes by day, and nothing else of them; `null` while the log is not open.
+    pub(crate) async fn accesses(&self) -> Value {
+        let Some(book) = self.accesses.book() else {
+            return json!({ "open": false, "days": {} });
+        };
+        let now = posture::now();
+        let counting = tokio::task::spawn_blocking(move || {
+            count_by_day(book.dir(), now.plus(-COUNTED), now.plus(1))
+        });
+        match counting.await {
+            Ok(Ok(days)) => {
+                let days: BTreeMap<String, u64> = days
+                    .into_iter()
+                    .map(|(day, count)| (written(day), count))
+                    .collect();
+                json!({ "open": true, "days": days })
+            }
+            _ => json!({ "open": false, "days": {} }),
+        }
+    }
+
     pub(crate) async fn report(&self) -> Value {
         let report = report::report(&self.posture.snapshot(), posture::now());
         let articles: Vec<Value> = articles(&report)
@@ -66,6 +95,12 @@ impl Answers {
 }
 
 /// The articles that something was looked at for.
+/// A day, counted from 1970 in Japan's time.
+fn written(day: i64) -> String {
+    let date = Date::in_japan(Timestamp(day * 86_400 - 9 * 3600));
+    format!("{:04}-{:02}-{:02}", date.year, date.month, date.day)
+}
+
 fn articles(report: &Report) -> BTreeSet<u8> {
     report
         .rows
