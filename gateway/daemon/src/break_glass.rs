@@ -4,6 +4,7 @@
 //! The file holds no PIN and no code: of the PIN an Argon2id hash, of the code (100 random bits) its SHA-256. Each attempt is
 //! counted on the disk before it is looked at, so that cutting the power does not give another one.
 
+mod notice;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use gateway_policy::{DeviceId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::certificates::chain;
+pub(crate) use notice::Notices;
 pub(crate) use secret::{Code, Pin, PinFault};
 use secret::{PinHash, SealedCode};
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-/// How often both clocks are compared.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often both clocks are compared. Until then the snapshot looks hours old and staff are refused (SNAPSHOT-STALE); what
+/// it rests on cannot be measured within a request, so the step has to be noticed before somebody asks.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Less than this is the ordinary slewing of time synchronisation.
 const STEP: Duration = Duration::from_secs(30);

@@ -51,6 +51,9 @@ pub(crate) async fn handle(
     Ok(response.map(|body| body.with(busy)))
 }
 
+/// Where programs on devices report, at the box's own name.
+const OF_AGENTS: &str = "/device/";
+
 /// One request to the notebook, or to the box itself.
 async fn live(
     connection: &Arc<Connection>,
@@ -67,10 +70,11 @@ async fn live(
     let staff = shared.staff.identify(request.headers(), now);
     let asked = shared.routes.classify(route.target, &request);
     if let Some(device) = connection.device {
-        (shared.seen)(
-            device,
-            headers::is_by_person(request.method(), request.headers()),
-        );
+        // What an agent sends by itself is nobody's doing, though it sends.
+        let by_program = matches!(route.target, Target::Console)
+            && request.uri().path().starts_with(OF_AGENTS);
+        let by_person = headers::is_by_person(request.method(), request.headers());
+        (shared.seen)(device, by_person && !by_program);
     }
     let permit = shared.judge(&asked, connection.device)?;
     record::permitted(&permit, &asked);
