@@ -26,6 +26,15 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
+    /// A server by its first process.
+    pub(crate) fn new(name: &str, port: u16, leader: i32) -> Self {
+        Self {
+            name: name.to_owned(),
+            port,
+            leader,
+        }
+    }
+
     /// Its processes: the leader and all below it.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let mut all = vec![self.leader];
@@ -67,12 +76,18 @@ pub(crate) struct Lab {
 }
 
 /// A process that ends with this value.
-struct Ended(Child);
+pub(crate) struct Ended(pub(crate) Child);
+
+impl Ended {
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap_or(0)
+    }
+}
 
 impl Drop for Ended {
     fn drop(&mut self) {
         let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap_or(0)),
+            nix::unistd::Pid::from_raw(self.pid()),
             nix::sys::signal::Signal::SIGTERM,
         );
         let _ = self.0.wait();
@@ -165,23 +180,10 @@ impl Lab {
         let anchor = certificates.join("clients.pem");
         let gateway_pid = point_gateway_at(&mut facility, origin_port, &anchor)?;
 
-        let leader = |process: &Ended| i32::try_from(process.0.id()).unwrap_or(0);
         let subjects = vec![
-            Subject {
-                name: "gatewayd".to_owned(),
-                port: facility.gateway.https_port(),
-                leader: gateway_pid,
-            },
-            Subject {
-                name: "nginx".to_owned(),
-                port: nginx_port,
-                leader: leader(&nginx_process),
-            },
-            Subject {
-                name: "HAProxy".to_owned(),
-                port: haproxy_port,
-                leader: leader(&haproxy_process),
-            },
+            Subject::new("gatewayd", facility.gateway.https_port(), gateway_pid),
+            Subject::new("nginx", nginx_port, nginx_process.pid()),
+            Subject::new("HAProxy", haproxy_port, haproxy_process.pid()),
         ];
         Ok(Self {
             subjects,
@@ -411,11 +413,11 @@ fn make_certificates(directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
     fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn wait_for(port: u16) -> Result<(), String> {
+pub(crate) fn wait_for(port: u16) -> Result<(), String> {
     let end = Instant::now() + Duration::from_secs(10);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if Instant::now() > end {
@@ -429,7 +431,7 @@ fn wait_for(port: u16) -> Result<(), String> {
 }
 
 /// All threads of a running process on one processor.
-fn pin(pid: i32, cpu: u32) -> Result<(), String> {
+pub(crate) fn pin(pid: i32, cpu: u32) -> Result<(), String> {
     let output = Command::new("taskset")
         .args(["-acp", &cpu.to_string(), &pid.to_string()])
         .output()

@@ -49,6 +49,23 @@ pub(crate) fn wrk(
     time: Duration,
     close: bool,
 ) -> Result<Sample, String> {
+    // Neither load generator knows that every *.localhost is this machine (RFC 6761 §6.3).
+    let host = format!("Host: {HOST}:{port}");
+    let mut header = vec![host.as_str()];
+    if close {
+        header.push("Connection: close");
+    }
+    wrk_with(port, path, connections, time, &header)
+}
+
+/// wrk with one thread and these header fields, `Host` among them.
+pub(crate) fn wrk_with(
+    port: u16,
+    path: &str,
+    connections: u32,
+    time: Duration,
+    header: &[&str],
+) -> Result<Sample, String> {
     let mut command = pinned("wrk");
     command.args([
         "-t1",
@@ -58,11 +75,9 @@ pub(crate) fn wrk(
         "--timeout",
         "10s",
     ]);
-    if close {
-        command.args(["-H", "Connection: close"]);
+    for field in header {
+        command.args(["-H", field]);
     }
-    // Neither load generator knows that every *.localhost is this machine (RFC 6761 §6.3).
-    command.args(["-H", &format!("Host: {HOST}:{port}")]);
     let text = output(command.arg(format!("https://127.0.0.1:{port}{path}")))?;
     parse_wrk(&text).ok_or_else(|| format!("wrk said:\n{text}"))
 }

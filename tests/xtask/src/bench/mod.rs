@@ -10,6 +10,7 @@ mod load;
 mod peers;
 mod report;
 mod scanning;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -28,7 +29,8 @@ pub(crate) struct Arguments {
     /// Seconds of load for one server in one round.
     #[arg(long, default_value_t = 5)]
     seconds: u64,
-    /// Only these rows (relay-1k-h1, relay-1k-h2, relay-1m, handshake, idle, scan-10k, scan-1m, scan-25m); all when not given.
+    /// Only these rows (relay-1k-h1, relay-1k-h2, relay-1m, handshake, idle, scan-10k, scan-1m, scan-25m, store-sync, store-list,
+    /// store-search); all when not given.
     #[arg(long)]
     row: Vec<String>,
     /// Also write the table here, as Markdown.
@@ -124,6 +126,8 @@ fn again_with_release_build(root: &Path) -> Result<(), String> {
         "gateway-daemon",
         "-p",
         "reference-city",
+        "-p",
+        "gateway-ctl",
     ]))?;
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
     run(Command::new(this)
@@ -146,7 +150,8 @@ fn measure_all(root: &Path, arguments: &Arguments) -> Result<(), String> {
         arguments.row.is_empty() || arguments.row.iter().any(|name| name == row)
     })?;
     let signatures = lab.tpm_signatures(320)?;
-    let text = report::markdown(&lab, &table, &signatures) + &scanned;
+    let stored = store::table(&peers, &work, arguments)?;
+    let text = report::markdown(&lab, &table, &signatures) + &scanned + &stored;
     println!("{text}");
     if let Some(path) = &arguments.markdown {
         std::fs::write(path, &text).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -161,6 +161,23 @@ http {{
     )
 }
 
+/// nginx with files.
+pub(crate) fn nginx_static(port: u16, certificates: &str, root: &str) -> String {
+    format!(
+        "daemon off; worker_processes 1; pid {root}/pid; error_log stderr error;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; types {{ text/html html; }}
+  server {{
+    listen 127.0.0.1:{port} ssl; http2 on; keepalive_requests 100000000; root {root};
+    ssl_certificate {certificates}/server.pem; ssl_certificate_key {certificates}/server.key;
+    ssl_protocols TLSv1.3; ssl_ecdh_curve X25519:prime256v1;
+  }}
+}}
+"
+    )
+}
+
 /// HAProxy as relay, one thread.
 pub(crate) fn haproxy_relay(port: u16, origin: u16, certificates: &str, host: &str) -> String {
     format!(
