@@ -26,6 +26,8 @@ mod scanner;
 mod site;
 #[path = "data_path/stand.rs"]
 mod stand;
+#[path = "inspection/together.rs"]
+mod together;
 #[path = "inspection/two_hundred.rs"]
 mod two_hundred;
 #[path = "inspection/uploads.rs"]
