@@ -9,6 +9,7 @@
 mod accesses;
 mod audit;
 mod moment;
+mod notes;
 mod report;
 mod socket;
 mod status;
@@ -42,11 +43,11 @@ enum What {
         #[command(flatten)]
         ask: Ask,
     },
-    /// 監査記録 / The audit log.
     /// 保存した連絡が見られた回数（日ごと、31日間） / How often stored notes were looked at, by day.
     Accesses(Ask),
     /// 連絡と添付の保存の進み具合（数だけ） / How far the store of notes has got, in numbers. Exit code: 0 asked, 2 not answered.
     Notes(Ask),
+    /// 監査記録 / The audit log.
     Audit {
         #[command(subcommand)]
         what: AuditWhat,
@@ -91,9 +92,9 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().what {
         What::Status(ask) => status::run(&ask),
         What::Report { article, ask } => report::run(&ask, article),
-        What::Audit {
         What::Accesses(ask) => accesses::run(&ask),
         What::Notes(ask) => notes::run(&ask),
+        What::Audit {
             what: AuditWhat::Verify(verify),
         } => audit::run(&verify),
     };

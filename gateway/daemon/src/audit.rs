@@ -3,7 +3,9 @@
 //!
 //! The log itself is the audit crate's, the signature the TPM's; [`crate::reporting`] carries checkpoints to the city.
 
+mod incidents;
 mod key;
+pub(crate) mod loosening;
 mod witness;
 
 use std::path::{Path, PathBuf};
@@ -11,8 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gateway_audit::{
-    AuditSink, Checkpoint, Content, Direction, Event, Finding, Id, Incident, Settings,
-    SignedCheckpoint, Status, Version,
+    AuditSink, Checkpoint, Content, Digest, Direction, Event, Finding, Id, Incident, Settings,
+    Signature, SignedCheckpoint, Status, Version,
 };
 use gateway_policy::{Check, Missing, Observation, Observed, Source, Subject, Timestamp};
 use gateway_proxy::{StopReason, StoppedBody};
@@ -22,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use crate::certificates::{Certificates, chain};
 use crate::late_vault::LateVault;
 use crate::posture::{self, Posture};
+pub(crate) use incidents::{Incidents, Told, Waiting};
 use key::KeyFile;
 pub(crate) use witness::witness;
 
@@ -36,7 +39,7 @@ const OBSERVED: Duration = Duration::from_secs(60);
 /// How long the last checkpoint may take when the box stops.
 const LAST: Duration = Duration::from_secs(3);
 
-/// Incidents that wait to be told to the city.
+/// Incidents on their way to the disk.
 const INCIDENTS: usize = 64;
 
 /// A checkpoint that the city may be shown, with the key it is checked with.
@@ -48,15 +51,6 @@ pub(crate) struct Newest {
     pub(crate) key: Vec<u8>,
     /// It was made because something critical happened.
     pub(crate) urgent: bool,
-}
-
-/// Something that the city is told of at once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Told {
-    pub(crate) what: Incident,
-    pub(crate) at: Timestamp,
-    /// Digest of what it is about.
-    pub(crate) digest: Option<[u8; 32]>,
 }
 
 /// See the module.
@@ -75,7 +69,7 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Opens the log below `state_dir`; a disk that refuses is tried again, and said. Also returns the incidents to be told.
+    /// Opens the log below `state_dir`; a disk that refuses is tried again, and said. Also returns the incidents to be kept.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -133,12 +127,24 @@ impl Audit {
 
     /// Logs an incident and has the city told.
     pub(crate) fn incident(&self, what: Incident, digest: Option<[u8; 32]>) {
-        self.sink.record(Event::Incident { what, entry: 0 });
-        let told = Told {
+        self.tell(Told {
             what,
             at: posture::now(),
             digest,
-        };
+            signature: None,
+            direction: None,
+        });
+    }
+
+    fn tell(&self, told: Told) {
+        let what = told.what;
+        self.sink.record(Event::Incident {
+            what,
+            entry: 0,
+            digest: told.digest.map(Digest),
+            signature: told.signature,
+            direction: told.direction,
+        });
         if self.incidents.try_send(told).is_err() {
             tracing::error!(
                 event = "status-report",
@@ -160,17 +166,36 @@ impl Audit {
             StopReason::TooLarge => Content::TooLarge,
             StopReason::NotScanned => Content::NotScanned,
         };
+        let direction = match stopped.direction {
+            gateway_policy::content::Direction::Upload => Direction::Upload,
+            gateway_policy::content::Direction::Download => Direction::Download,
+        };
+        let signature = stopped.signature.as_deref().and_then(Signature::of);
         self.sink.record(Event::Content {
             what,
-            direction: match stopped.direction {
-                gateway_policy::content::Direction::Upload => Direction::Upload,
-                gateway_policy::content::Direction::Download => Direction::Download,
-            },
+            direction,
             device: stopped.device,
+            digest: stopped.digest.map(Digest),
+            signature,
         });
         if what == Content::Infected {
-            self.incident(Incident::Malware, None);
+            self.tell(Told {
+                what: Incident::Malware,
+                at: posture::now(),
+                digest: stopped.digest,
+                signature,
+                direction: Some(direction),
+            });
         }
+    }
+
+    /// Keeps incidents until the city has them, as they come. Never ends.
+    pub(crate) async fn keep_incidents(kept: Arc<Incidents>, mut told: mpsc::Receiver<Told>) {
+        while let Some(told) = told.recv().await {
+            let kept = Arc::clone(&kept);
+            let _ = tokio::task::spawn_blocking(move || kept.add(&told)).await;
+        }
+        std::future::pending().await
     }
 
     /// Signs checkpoints: after critical entries, every hour, and when the facility gets its certificate.
@@ -394,7 +419,7 @@ fn digest_of(findings: &[Finding]) -> [u8; 32] {
         .iter()
         .map(|finding| format!("{finding}\n"))
         .collect();
-    gateway_audit::Digest::of(&[text.as_bytes()]).0
+    Digest::of(&[text.as_bytes()]).0
 }
 
 /// random(4): a name for this boot of the kernel; zeros where there is none.

@@ -174,8 +174,12 @@ pub(crate) struct Store {
     pub(crate) days: u32,
     /// The most notes that are kept.
     pub(crate) notes: u32,
-    /// The most bytes of notes that are kept.
+    /// The most bytes that are kept, attachments among them.
     pub(crate) bytes: u64,
+    /// Whether attachments are kept.
+    pub(crate) attachments: bool,
+    /// The largest attachment that is kept, in bytes.
+    pub(crate) attachment_bytes: u64,
 }
 
 impl Default for Store {
@@ -183,7 +187,9 @@ impl Default for Store {
         Self {
             days: 30,
             notes: 100_000,
-            bytes: 256 << 20,
+            bytes: 1 << 30,
+            attachments: true,
+            attachment_bytes: 25 << 20,
         }
     }
 }
@@ -384,6 +390,19 @@ impl Config {
             notes: u64::from(self.store.notes),
             bytes: self.store.bytes,
         }
+    }
+}
+
+impl Config {
+    /// What of the city's notes is kept, unless the policy says less.
+    #[must_use]
+    pub(crate) fn store_bounds(&self) -> crate::store_bounds::Bounds {
+        let store = &self.store;
+        crate::store_bounds::Bounds::configured(
+            self.store_limits(),
+            store.attachments,
+            store.attachment_bytes,
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! The control socket: what `gatewayctl` asks. Read-only: nothing that is asked here changes anything.
 //!
-//! A UNIX socket, mode 0660. A request is one line of JSON of at most 4 KiB, `{"version":1,"ask":"status"}` or `"report"`;
-//! the answer is one line, `{"version":1,"status":{…}}`, `{"version":1,"report":{…}}` or `{"version":1,"error":"…"}`.
+//! A UNIX socket, mode 0660. A request is one line of JSON of at most 4 KiB, `{"version":1,"ask":"status"}`, `"report"`,
+//! `"accesses"` or `"notes"`; the answer is one line, `{"version":1,"status":{…}}`, `{"version":1,"report":{…}}`, …, or `{"version":1,"error":"…"}`.
 
 mod answers;
 

@@ -24,7 +24,9 @@ use zeroize::Zeroizing;
 use crate::accesses::Accesses;
 use crate::certificates::{Certificates, chain};
 use crate::late_vault::LateVault;
+use crate::offline::Offline;
 use crate::posture::{self, Posture};
+use crate::progress::Progress;
 use crate::stored_notes::StoredNotes;
 
 /// See the module.
@@ -42,12 +44,16 @@ pub(crate) struct BoxDesk {
     pub(crate) vault: Arc<LateVault>,
     /// The log of accesses.
     pub(crate) accesses: Arc<Accesses>,
+    /// Time that nobody turns back.
+    pub(crate) offline: Arc<Offline>,
     /// The store of notes.
     pub(crate) notes: Arc<StoredNotes>,
     /// Where the feed stands.
     pub(crate) feed: watch::Receiver<FeedState>,
     /// The ceremony running or ended last.
     pub(crate) run: Arc<Run>,
+    /// How far storing has got.
+    pub(crate) progress: Arc<Progress>,
 }
 
 /// A ceremony started from the setup page.
@@ -195,7 +201,7 @@ fn message(error: &ProvisioningError) -> Message {
 
 impl Desk for BoxDesk {
     fn now(&self) -> Timestamp {
-        posture::now()
+        self.offline.now()
     }
 
     fn status(&self) -> Answer<'_, BoxStatus> {
@@ -259,6 +265,10 @@ impl Desk for BoxDesk {
     fn is_setup_code(&self, _: Entry) -> Answer<'_, bool> {
         // Boxes get a setup code of their own with the factory step of part 5; until then none is asked for.
         Box::pin(async { false })
+    }
+
+    fn progress(&self) -> Answer<'_, Option<gateway_console::Progress>> {
+        Box::pin(async { Some(self.progress.for_pages().await) })
     }
 
     fn store(&self) -> Option<Store> {

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use gateway_audit::{BreakGlass as Written, Event};
 use gateway_city::feed::FeedState;
 use gateway_console::{
     Actor, Answer, BreakGlass, BreakGlassDesk, Entry, Key, Message, Opening, Reason,
 };
 use gateway_policy::{
-    BOX_CHECKS, BreakGlassError, Effect, Emergency, Opener, Rule, Snapshot, Timestamp,
+    BOX_CHECKS, BreakGlass as Record, BreakGlassError, Effect, Emergency, Opener, Rule, Snapshot,
+    Timestamp,
 };
 use tokio::sync::watch;
 
+use crate::audit::loosening;
 use crate::break_glass::{BreakGlassFile, Code, Pin, PinFault, Refused, Remark, Tried};
 use crate::certificates::chain;
 use crate::posture::{self, Posture};
@@ -27,6 +30,8 @@ pub(crate) struct BreakGlassPages {
     pub(crate) posture: Arc<Posture>,
     /// Whether the city can be reached.
     pub(crate) feed: watch::Receiver<FeedState>,
+    /// One declaration at a time: what is written down beforehand is what then happens.
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 impl BreakGlassPages {
@@ -52,21 +57,41 @@ impl BreakGlassPages {
         }
     }
 
-    fn declare(&self, tried: &Tried, reason: Reason, by: &Actor) -> Result<(), Message> {
+    async fn declare(&self, tried: &Tried, reason: Reason, by: &Actor) -> Result<(), Message> {
+        let _turn = self.turn.lock().await;
         let opener = match tried {
             Tried::Pin(_) => Opener::Manager,
             Tried::Code(code) => Opener::SealedCode(code.digest()),
         };
         let by_code = matches!(tried, Tried::Code(_));
         let reason_given = reason;
-        let declared = self.posture.break_glass(|record, now| {
+        let act = |record: &mut Record, now| {
             if record.open_until(now).is_some() && !by_code {
                 return record.renew(now).map(|until| (false, until));
             }
             record
                 .open(opener, reason_to(reason_given), now)
                 .map(|until| (true, until))
-        });
+        };
+        // Tried on a copy, written down, and only then done.
+        let mut record = self.posture.emergencies();
+        let time = self.posture.snapshot().time(posture::now());
+        let (opened, until) = act(&mut record, time).map_err(not_declared)?;
+        let last = record.emergencies().last().ok_or_else(failed)?;
+        let event = Event::BreakGlass {
+            what: if opened {
+                Written::Opened
+            } else {
+                Written::Renewed
+            },
+            number: last.number,
+            reason: last.reason,
+            until,
+        };
+        loosening::before(&self.posture, event)
+            .await
+            .map_err(|_| loosening::message())?;
+        let declared = self.posture.break_glass(act);
         // It has to outlive a power cut before anybody relies on it.
         self.posture.flush();
         match declared {
@@ -167,7 +192,7 @@ impl BreakGlassDesk for BreakGlassPages {
                 },
             };
             let tried = self.prove(tried).await?;
-            self.declare(&tried, reason, &by)
+            self.declare(&tried, reason, &by).await
         })
     }
 
@@ -271,7 +296,7 @@ const fn reason_to(reason: Reason) -> gateway_policy::Reason {
     }
 }
 
-const fn reason_from(reason: gateway_policy::Reason) -> Reason {
+pub(crate) const fn reason_from(reason: gateway_policy::Reason) -> Reason {
     match reason {
         gateway_policy::Reason::Emergency => Reason::Emergency,
         gateway_policy::Reason::Handover => Reason::Handover,

@@ -5,18 +5,24 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gateway_audit::{DeviceChange, Event};
 use gateway_console::{
-    Admission, Answer, CertificateFile, DeviceDetail, DeviceKind, DevicesDesk, Entry, Line,
-    Message, Pairing, PairingId, Staff, Ticket, Waiting,
+    Admission, Answer, CertificateFile, Days, DeviceDetail, DeviceKind, DevicesDesk, Entry, Line,
+    Message, Night, Pairing, PairingId, Staff, Ticket, Today, Waiting,
 };
 use gateway_devices::{Devices, Error, Kind, Name, Origin, PairingState};
+use gateway_policy::calendar::Date;
 use gateway_policy::{Check, DeviceId, Snapshot, Timestamp, UnknownDevices};
 use zeroize::Zeroizing;
 
+use crate::audit::loosening;
 use crate::certificates::chain;
 use crate::desk_report::{Names, device_lines};
 use crate::devices::{KeptDevices, Unusable};
 use crate::posture::{self, Posture};
+
+/// Nights on the daily list.
+const NIGHTS: i64 = 7;
 
 /// See the module.
 pub(crate) struct DevicePages {
@@ -41,6 +47,15 @@ impl DevicePages {
     ) -> Result<T, Message> {
         let done = self.devices.with(|devices| work(devices, posture::now()));
         done.await.map_err(|error| message(&error))
+    }
+
+    /// Writes down what was done and does not loosen.
+    fn record(&self, device: DeviceId, what: DeviceChange) {
+        self.posture.record(Event::Device {
+            device,
+            what,
+            digest: None,
+        });
     }
 }
 
@@ -187,7 +202,95 @@ impl DevicesDesk for DevicePages {
     ) -> Answer<'_, Result<(), Message>> {
         Box::pin(async move {
             self.with(move |devices, _| devices.set_manager(id, manager))
-                .await
+                .await?;
+            if !manager {
+                self.record(id, DeviceChange::ManagerWithdrawn);
+            }
+            Ok(())
+        })
+    }
+
+    fn rename(&self, id: DeviceId, name: String, _: Staff) -> Answer<'_, Result<(), Message>> {
+        Box::pin(async move {
+            let name = parsed(&name)?;
+            self.with(move |devices, _| devices.rename(id, &name))
+                .await?;
+            self.record(id, DeviceChange::Renamed);
+            Ok(())
+        })
+    }
+
+    fn forget(&self, id: DeviceId, _: Staff) -> Answer<'_, Result<(), Message>> {
+        Box::pin(async move {
+            self.with(move |devices, now| devices.forget(id, now))
+                .await?;
+            self.record(id, DeviceChange::Forgotten);
+            Ok(())
+        })
+    }
+
+    fn days(&self) -> Answer<'_, Result<Days, Message>> {
+        Box::pin(self.with(|devices, now| {
+            let in_use = devices.list()?;
+            let in_use: Vec<_> = in_use
+                .into_iter()
+                .filter(|device| device.revoked.is_none())
+                .collect();
+            let mut today = Vec::with_capacity(in_use.len());
+            for device in &in_use {
+                let report = devices.report(device.id)?;
+                today.push(Today {
+                    id: device.id,
+                    name: device.name.as_str().to_owned(),
+                    seen: device.last_seen,
+                    reported: report.map(|(at, ..)| at),
+                    owes_report: device.kind.reports(),
+                });
+            }
+            today.sort_by(|one, other| one.name.cmp(&other.name));
+            let midnight = Date::in_japan(now).midnight_in_japan();
+            let mut nights: Vec<Night> = Vec::new();
+            for found in devices.left_on(midnight.plus(-NIGHTS * 86_400))? {
+                let Some(device) = in_use.iter().find(|device| device.id == found.device) else {
+                    continue;
+                };
+                let left = (device.name.as_str().to_owned(), found.first, found.last);
+                match nights.iter_mut().find(|night| night.evening == found.night) {
+                    Some(night) => night.left_on.push(left),
+                    None => nights.push(Night {
+                        evening: found.night,
+                        left_on: vec![left],
+                    }),
+                }
+            }
+            nights.sort_by_key(|night| std::cmp::Reverse(night.evening));
+            Ok(Days { today, nights })
+        }))
+    }
+
+    fn start_with_certificate(
+        &self,
+        name: String,
+        kind: DeviceKind,
+        certificate: String,
+        peer: IpAddr,
+        _: Staff,
+    ) -> Answer<'_, Result<Waiting, Message>> {
+        Box::pin(async move {
+            let (name, kind) = (parsed(&name)?, inner(kind));
+            let opened = self.devices.with(move |devices| {
+                devices.start_with_certificate(name, kind, &certificate, peer, posture::now())
+            });
+            match opened.await {
+                Ok(Some(waiting)) => Ok(waits(waiting)),
+                Ok(None) => Err(too_many()),
+                Err(Unusable::Devices(Error::Unfit(_))) => Err(said(
+                    "市が発行した、有効な証明書ではありません。",
+                    "市から受け取ったPEM形式のファイルを選び直してください。中間証明書も続けて入れてください。",
+                    "certificate-unfit",
+                )),
+                Err(error) => Err(message(&error)),
+            }
         })
     }
 
@@ -210,24 +313,12 @@ impl DevicesDesk for DevicePages {
         peer: IpAddr,
     ) -> Answer<'_, Result<Ticket, Message>> {
         Box::pin(async move {
-            let name = Name::parse(&name).ok_or_else(|| {
-                said(
-                    "この名前は使えません。",
-                    "40文字以内で入力してください。",
-                    "device-name",
-                )
-            })?;
+            let name = parsed(&name)?;
             let kind = inner(kind);
             let ticket = self
                 .with(move |devices, now| devices.start_pairing(name, kind, peer, now))
                 .await?;
-            let ticket = ticket.ok_or_else(|| {
-                said(
-                    "登録の申し込みが多すぎます。",
-                    "10分ほど待ってから、もう一度申し込んでください。",
-                    "too-many-pairings",
-                )
-            })?;
+            let ticket = ticket.ok_or_else(too_many)?;
             Ok(Ticket {
                 token: Entry::new(ticket.token),
             })
@@ -312,6 +403,7 @@ fn waits(waiting: gateway_devices::Waiting) -> Waiting {
         name,
         kind: outer(waiting.kind),
         peer: waiting.peer,
+        of_city: waiting.of_city,
         since: waiting.since,
         until: waiting.until,
     }
@@ -337,6 +429,24 @@ const fn outer(kind: Kind) -> DeviceKind {
         Kind::Android => DeviceKind::Android,
         Kind::Chromebook => DeviceKind::Chromebook,
     }
+}
+
+fn parsed(name: &str) -> Result<Name, Message> {
+    Name::parse(name).ok_or_else(|| {
+        said(
+            "この名前は使えません。",
+            "40文字以内で入力してください。",
+            "device-name",
+        )
+    })
+}
+
+fn too_many() -> Message {
+    said(
+        "登録の申し込みが多すぎます。",
+        "10分ほど待ってから、もう一度申し込んでください。",
+        "too-many-pairings",
+    )
 }
 
 fn said(sentence: &str, next_step: &str, code: &str) -> Message {
@@ -379,6 +489,7 @@ fn message(error: &Unusable) -> Message {
             "少し待ってから、もう一度試してください。",
             "authority-unavailable",
         ),
+        Unusable::Devices(Error::NotRecorded) => loosening::message(),
         other => {
             tracing::error!(event = "device-register", error = %chain(other), "the register of devices failed");
             said(

@@ -12,6 +12,7 @@ use gateway_console::{
 use gateway_policy::Timestamp;
 use gateway_registers::{Change, Disposal, Error, Field, Kind, Place, Refused, Registers, Topic};
 
+use crate::audit::loosening;
 use crate::certificates::chain;
 use crate::posture::{self, Posture};
 use crate::registers::{KeptRegisters, Unusable};
@@ -42,9 +43,10 @@ impl RegisterPages {
         let done = self.read(move |registers| work(registers, now)).await;
         if done.is_ok() {
             tracing::info!(event = "registers", what, "an entry was recorded");
-            self.1.record(Event::Register {
-                what: audited(what),
-            });
+            // What loosens stands in the audit log already.
+            if let Some(what) = audited(what) {
+                self.1.record(Event::Register { what });
+            }
             self.0.changed();
         }
         done
@@ -246,22 +248,20 @@ fn medium(medium: gateway_registers::Medium) -> Medium {
     }
 }
 
-/// The journal's words in those of the audit log.
-fn audited(what: &str) -> RegisterChange {
-    match what {
-        "medium-entered" => RegisterChange::MediumEntered,
+/// The journal's words in those of the audit log, of what is written down after it was done: what does not loosen.
+fn audited(what: &str) -> Option<RegisterChange> {
+    Some(match what {
+        "medium-entered" | "medium-found" | "media-reviewed" | "training-recorded" | "declared" => {
+            return None;
+        }
         "medium-lent" => RegisterChange::MediumLent,
         "medium-returned" => RegisterChange::MediumReturned,
         "medium-moved" => RegisterChange::MediumMoved,
         "medium-missing" => RegisterChange::MediumMissing,
-        "medium-found" => RegisterChange::MediumFound,
         "medium-written-off" => RegisterChange::MediumWrittenOff,
         "medium-disposed-of" => RegisterChange::MediumDisposed,
-        "media-reviewed" => RegisterChange::MediaReviewed,
-        "training-recorded" => RegisterChange::TrainingHeld,
-        "declared" => RegisterChange::Declared,
         _ => RegisterChange::Other,
-    }
+    })
 }
 
 /// The change, and its name in the journal.
@@ -340,6 +340,7 @@ fn told(sentence: impl Into<String>, next_step: &str, code: &str) -> Message {
 fn message(error: &Unusable) -> Message {
     match error {
         Unusable::Registers(Error::Refused(refused)) => refusal(*refused),
+        Unusable::Registers(Error::NotWrittenDown) => loosening::message(),
         other => {
             tracing::error!(event = "registers", error = %chain(other), "the registers cannot be used");
             told(

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use gateway_console::{
-    About, Answer, Channel, Engine, Line, Machinery, Mark, Message, Report, ReportDesk,
+    About, Answer, Channel, Engine, Line, Machinery, Mark, Message, Refusal, Report, ReportDesk,
 };
 use gateway_policy::{
     BOX_CHECKS, Check, DEVICE_CHECKS, DeviceEntry, DeviceId, Effect, Entry, FACILITY_CHECKS,
     Snapshot, State, Subject, Timestamp,
 };
 use gateway_provisioning::Provisioner;
+use tokio::sync::watch;
 
 use crate::posture::{self, Posture};
 
@@ -25,11 +26,35 @@ pub(crate) struct ReportPages {
     pub(crate) provisioner: Arc<Provisioner>,
     /// What devices are called.
     pub(crate) names: Names,
+    /// What of the signed channel was refused at the last look.
+    pub(crate) refusals: watch::Receiver<Option<Refusal>>,
 }
 
 impl fmt::Debug for ReportPages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReportPages(..)")
+    }
+}
+
+impl ReportPages {
+    /// Adds to lines under an exception why it was made.
+    fn with_reasons(&self, mut lines: Vec<Line>) -> Vec<Line> {
+        if lines.iter().all(|line| line.waived_until.is_none()) {
+            return lines;
+        }
+        let waivers = self.posture.waivers();
+        for line in lines.iter_mut().filter(|line| line.waived_until.is_some()) {
+            let subject = match &line.about {
+                About::Box => Subject::Box,
+                About::Facility => Subject::Facility,
+                About::Device { id, .. } => Subject::Device(*id),
+            };
+            let of_it = waivers
+                .iter()
+                .find(|(whose, check, _)| (*whose, *check) == (subject, line.check));
+            line.waived_for = of_it.map(|(.., waiver)| waiver.reason.clone());
+        }
+        lines
     }
 }
 
@@ -43,13 +68,19 @@ impl ReportDesk for ReportPages {
                 facility: identities
                     .first()
                     .map(|identity| identity.facility_name.clone()),
-                lines: lines(&self.posture.snapshot(), &self.names, now),
+                lines: self.with_reasons(lines(&self.posture.snapshot(), &self.names, now)),
             })
         })
     }
 
     fn machinery(&self) -> Answer<'_, Machinery> {
-        Box::pin(async { machinery(&self.posture.snapshot(), posture::now()) })
+        Box::pin(async {
+            let mut machinery = machinery(&self.posture.snapshot(), posture::now());
+            if let Some(channel) = &mut machinery.channel {
+                channel.refused.clone_from(&self.refusals.borrow());
+            }
+            machinery
+        })
     }
 }
 
@@ -144,9 +175,10 @@ fn line(about: About, check: Check, entry: &Entry, snapshot: &Snapshot, now: Tim
         looked: evidence.map(|(at, _, _)| shown(at)),
         source: evidence.map(|(_, source, _)| source),
         waived_until: match state {
-            State::Waived => next.map(|(_, at)| at),
+            State::Waived => entry.waived_until().map(shown),
             _ => None,
         },
+        waived_for: None,
         detail: None,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gateway_city::feed::FeedState;
-use gateway_console::{Desks, DevicesDesk};
+use gateway_console::{Desks, DevicesDesk, Refusal};
 use gateway_policy::Subject;
 use gateway_provisioning::Provisioner;
 use tokio::sync::watch;
@@ -15,14 +15,16 @@ use crate::accesses::Accesses;
 use crate::break_glass::BreakGlassFile;
 use crate::desk_accesses::AccessPages;
 use crate::desk_break_glass::BreakGlassPages;
+use crate::desk_offline::OfflinePages;
 use crate::desk_registers::RegisterPages;
 use crate::desk_report::{Names, ReportPages};
+use crate::desk_waivers::WaiverPages;
 use crate::devices::KeptDevices;
 use crate::posture::Posture;
 use crate::registers::KeptRegisters;
+use crate::stored_notes::StoredNotes;
 
 /// How often the registers are looked at without a change: what they prove grows old by the day.
-use crate::stored_notes::StoredNotes;
 const REGISTERS: Duration = Duration::from_secs(600);
 
 /// What the pages are made of.
@@ -33,19 +35,26 @@ pub(crate) struct Parts<'a> {
     pub(crate) posture: &'a Arc<Posture>,
     /// Knows the facility.
     pub(crate) provisioner: &'a Arc<Provisioner>,
-    /// Where the feed stands.
-    pub(crate) feed: watch::Receiver<FeedState>,
     /// Who looked at whose stored notes, and the store that knows names.
     pub(crate) accesses: (&'a Arc<Accesses>, &'a Arc<StoredNotes>),
+    /// Where the feed stands.
+    pub(crate) feed: watch::Receiver<FeedState>,
+    /// What of the signed channel was refused last.
+    pub(crate) refusals: watch::Receiver<Option<Refusal>>,
     /// The register of devices, where there is one, and what devices are called.
     pub(crate) devices: Option<(Arc<dyn DevicesDesk>, Names)>,
+    /// The time without the city.
+    pub(crate) offline: Arc<OfflinePages>,
     /// Holds what PCs report against the city's lists and the register of media.
     pub(crate) kept_devices: &'a Arc<KeptDevices>,
 }
 
 /// Opens what is opened here, and has the registers tell the board what they prove.
 pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
-    let registers = Arc::new(KeptRegisters::new(parts.state_dir));
+    let registers = Arc::new(KeptRegisters::new(
+        parts.state_dir,
+        Arc::clone(parts.posture),
+    ));
     let board = Arc::clone(parts.posture);
     let tell = move |observed| board.observe(Subject::Facility, observed);
     tasks.spawn(Arc::clone(&registers).keep(REGISTERS, tell));
@@ -56,6 +65,7 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
     };
     Desks {
         devices,
+        offline: Some(parts.offline),
         registers: Some(Arc::new(RegisterPages(
             registers,
             Arc::clone(parts.posture),
@@ -63,15 +73,6 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
         report: Some(Arc::new(ReportPages {
             posture: Arc::clone(parts.posture),
             provisioner: Arc::clone(parts.provisioner),
-            names,
-        })),
-        break_glass: Some(Arc::new(BreakGlassPages {
-            file: Arc::new(BreakGlassFile::open(parts.state_dir)),
-            posture: Arc::clone(parts.posture),
-            feed: parts.feed,
-        })),
-    }
-}
             names: Arc::clone(&names),
             refusals: parts.refusals,
         })),
@@ -82,3 +83,14 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
         })),
         waivers: Some(Arc::new(WaiverPages {
             posture: Arc::clone(parts.posture),
+            names,
+            turn: tokio::sync::Mutex::new(()),
+        })),
+        break_glass: Some(Arc::new(BreakGlassPages {
+            file: Arc::new(BreakGlassFile::open(parts.state_dir)),
+            posture: Arc::clone(parts.posture),
+            feed: parts.feed,
+            turn: tokio::sync::Mutex::new(()),
+        })),
+    }
+}

@@ -7,8 +7,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway_audit::{DeviceChange, Event};
 use gateway_devices::{
-    ApiRequest, Config, Devices, Effects, Error, Platform, Presence, Standards, Version,
+    ApiRequest, Beforehand, Config, Devices, Effects, Error, Loosening, Platform, Presence,
+    Standards, Version,
 };
 use gateway_policy::{DeviceId, DeviceLists, DeviceStanding, OperatingSystem, Subject};
 use gateway_proxy::{DeviceTrust, LocalRequest, LocalResponse};
@@ -16,6 +18,7 @@ use gateway_tpm::KeyVault;
 use http::{HeaderMap, Response, StatusCode, header};
 use rustls::pki_types::CertificateDer;
 
+use crate::audit::loosening;
 use crate::certificates::{Certificates, chain};
 use crate::posture::{self, Posture};
 use crate::registers::KeptRegisters;
@@ -58,7 +61,7 @@ impl KeptDevices {
             anchors,
         };
         let devices = match Devices::open(config, vault) {
-            Ok(devices) => Some(Arc::new(devices)),
+            Ok(devices) => Some(Arc::new(devices.written_down_by(beforehand(posture)))),
             Err(error) => {
                 tracing::error!(event = "device-register", error = %chain(&error), "the register of devices cannot be opened; it is left as it is, and no device is known");
                 None
@@ -249,6 +252,24 @@ impl KeptDevices {
             }
         })
     }
+}
+
+/// What lets a device do more is on the disk of the audit log before it takes effect.
+fn beforehand(posture: &Arc<Posture>) -> Beforehand {
+    let posture = Arc::clone(posture);
+    Arc::new(move |device, what| {
+        let event = Event::Device {
+            device,
+            what: match what {
+                Loosening::Registered => DeviceChange::Registered,
+                Loosening::Restored => DeviceChange::Restored,
+                Loosening::ManagerGranted => DeviceChange::ManagerGranted,
+                Loosening::Declared => DeviceChange::Declared,
+            },
+            digest: None,
+        };
+        loosening::before_blocking(&posture, event).is_ok()
+    })
 }
 
 /// The register cannot be used now.

@@ -14,6 +14,7 @@ use gateway_proxy::StaffSessions;
 use tokio::sync::{Notify, watch};
 
 use crate::certificates::{Certificates, chain};
+use crate::offline::Pins;
 use crate::posture::{self, Posture};
 use crate::stored_notes::{FeedIntoStore, Forget, StoredNotes};
 
@@ -39,6 +40,8 @@ pub(crate) struct Feed {
     pub(crate) posture: Arc<Posture>,
     /// Sessions on the box's own pages, ended likewise.
     pub(crate) console: Arc<Console>,
+    /// Offline PINs: a suspended user's is destroyed.
+    pub(crate) pins: Arc<Pins>,
     /// Told when the city hints that something new is signed.
     pub(crate) hints: Arc<Notify>,
     /// Where the feed stands, for the pages.
@@ -80,6 +83,8 @@ impl Feed {
         let forget = Forget(Box::new(move |user| console.forget(user)));
         let sink = Hinting {
             hints: Arc::clone(&self.hints),
+            pins: Arc::clone(&self.pins),
+            notes: Arc::clone(&self.notes),
             sink: FeedIntoStore::new(
                 store.clone(),
                 Arc::clone(&self.staff),
@@ -148,9 +153,11 @@ impl Feed {
     }
 }
 
-/// Passes hints on to the signed channel, and everything to the store.
+/// Passes hints on to the signed channel, suspensions to the offline PINs, and everything to the store.
 struct Hinting {
     hints: Arc<Notify>,
+    pins: Arc<Pins>,
+    notes: Arc<StoredNotes>,
     sink: FeedIntoStore,
 }
 
@@ -160,7 +167,16 @@ impl FeedSink for Hinting {
             // What is hinted at does not matter: everything is looked at together.
             self.hints.notify_one();
         }
-        self.sink.apply(event).await
+        if let wire::Event::Staff(staff) = &event.event
+            && staff.suspended
+        {
+            // Before the event is kept, or a crash in between would leave it for ever; it comes again until this is done.
+            let (pins, user) = (Arc::clone(&self.pins), staff.id.clone());
+            tokio::task::spawn_blocking(move || pins.remove(&user)).await??;
+        }
+        let done = self.sink.apply(event).await;
+        self.notes.took(&done);
+        done
     }
 
     async fn resume_from(&self) -> Result<Option<String>, SinkError> {

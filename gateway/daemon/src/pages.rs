@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use gateway_console::{Console, ConsoleRequest, Staff, ViewId};
-use gateway_proxy::{LocalPages, LocalRequest, LocalResponse, Role};
+use gateway_console::{Console, ConsoleRequest, Staff, Streamed, ViewId};
+use gateway_proxy::{LocalPages, LocalPieces, LocalRequest, LocalResponse, Role};
 use http::header;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 
 /// The console behind the data path.
 #[derive(Debug)]
@@ -25,17 +26,39 @@ impl Pages {
 impl LocalPages for Pages {
     fn respond(&self, request: LocalRequest) -> LocalResponse {
         let console = Arc::clone(&self.console);
+        let runtime = self.runtime.clone();
         let answer = self
             .runtime
             .spawn(async move { console.respond(console_request(request)).await });
         Box::pin(async move {
-            answer.await.unwrap_or_else(|_| {
+            let mut page = answer.await.unwrap_or_else(|_| {
                 let mut gone = http::Response::default();
                 *gone.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
                 gone
-            })
+            });
+            if let Some(streamed) = page.extensions_mut().remove::<Streamed>() {
+                page.extensions_mut().insert(stream(&streamed, &runtime));
+            }
+            page
         })
     }
+}
+
+/// Reads a body on `runtime` while the data path sends it, two pieces ahead at most.
+fn stream(streamed: &Streamed, runtime: &Handle) -> LocalPieces {
+    let (send, coming) = mpsc::channel(2);
+    let mut body = streamed.take();
+    let length = body.as_ref().map_or(0, gateway_console::StreamedBody::left);
+    runtime.spawn(async move {
+        while let Some(body) = &mut body
+            && let Some(piece) = body.next().await
+        {
+            if send.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    LocalPieces::new(length, coming)
 }
 
 fn console_request(request: LocalRequest) -> ConsoleRequest {

@@ -173,11 +173,9 @@ impl Posture {
         }
     }
 
-    /// Writes something down before it is done; answers when it is on the disk, or the disk refuses (which LOG shows).
-    pub(crate) async fn record_first(&self, event: Event) {
-        if let Some(sink) = self.audit.get() {
-            let _ = sink.durably(event).await;
-        }
+    /// Where things are written down, once there is a log.
+    pub(crate) fn audit(&self) -> Option<&AuditSink> {
+        self.audit.get()
     }
 
     /// What the data path reads on every request.
@@ -252,7 +250,10 @@ impl Posture {
         let mut done = Ok(());
         self.change(
             |board, now| match board.ledger.waive(subject, check, waiver, now) {
-                Ok(transition) => transition.into_iter().collect(),
+                Ok(transition) => {
+                    board.kept = Timestamp(0);
+                    transition.into_iter().collect()
+                }
                 Err(error) => {
                     done = Err(error);
                     Vec::new()
@@ -260,6 +261,21 @@ impl Posture {
             },
         );
         done
+    }
+
+    /// Ends an exception of the manager's before its time.
+    pub(crate) fn withdraw_waiver(&self, subject: Subject, check: Check) {
+        self.change(|board, now| {
+            board.kept = Timestamp(0);
+            let transition = board.ledger.withdraw_waiver(subject, check, now);
+            transition.into_iter().collect()
+        });
+    }
+
+    /// All exceptions, those whose time is over included; their ends are in the ledger's time.
+    #[must_use]
+    pub(crate) fn waivers(&self) -> Vec<(Subject, Check, Waiver)> {
+        self.lock().ledger.waivers()
     }
 
     /// Opens, renews, reviews … an emergency: whatever `act` does with the record at the moment it is given.

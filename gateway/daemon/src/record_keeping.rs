@@ -8,7 +8,6 @@ use gateway_city::Endpoint;
 use gateway_proxy::Witness;
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::accesses::Accesses;
@@ -18,6 +17,7 @@ use crate::certificates::Certificates;
 use crate::control::{self, Answers};
 use crate::late_vault::LateVault;
 use crate::posture::Posture;
+use crate::progress::Progress;
 use crate::reporting::Reporting;
 
 /// Table `[audit]`.
@@ -45,7 +45,7 @@ impl Default for Table {
 /// The log, open before anything happens that belongs into it.
 pub(crate) struct Opened {
     audit: Arc<Audit>,
-    incidents: mpsc::Receiver<Told>,
+    incidents: Arc<Incidents>,
     roots: Vec<CertificateDer<'static>>,
 }
 
@@ -67,7 +67,9 @@ pub(crate) fn open(
         ..Settings::default()
     };
     let verify = Duration::from_secs(table.verify_seconds);
-    let (audit, incidents) = Audit::open(state_dir, settings, verify)?;
+    let (audit, told) = Audit::open(state_dir, settings, verify)?;
+    let incidents = Arc::new(Incidents::open(state_dir));
+    tasks.spawn(Audit::keep_incidents(Arc::clone(&incidents), told));
     posture.set_audit(audit.sink.clone());
     tasks.spawn(witness(Arc::clone(posture), audit.sink.clone()));
     tasks.spawn(Arc::clone(&audit).observe(Arc::clone(posture)));
@@ -80,8 +82,6 @@ pub(crate) fn open(
 }
 
 impl Opened {
-    /// Who is to be told of bodies that were stopped.
-    pub(crate) fn witness_of_content(&self) -> Witness {
     /// How the log stands; the city countersigns it with its time.
     pub(crate) fn status(&self) -> tokio::sync::watch::Receiver<Option<gateway_audit::Status>> {
         self.audit.status.clone()
@@ -92,6 +92,8 @@ impl Opened {
         Arc::clone(&self.audit)
     }
 
+    /// Who is to be told of bodies that were stopped.
+    pub(crate) fn witness_of_content(&self) -> Witness {
         let audit = Arc::clone(&self.audit);
         Arc::new(move |stopped| audit.stopped(stopped))
     }
@@ -102,10 +104,10 @@ impl Opened {
         endpoint: Endpoint,
         state_dir: &std::path::Path,
         (posture, certificates, vault): (&Arc<Posture>, &Arc<Certificates>, &Arc<LateVault>),
-        tasks: &mut JoinSet<()>,
-    ) -> RecordKeeping {
         accesses: &Arc<Accesses>,
         progress: &Arc<Progress>,
+        tasks: &mut JoinSet<()>,
+    ) -> RecordKeeping {
         let audit = self.audit;
         tasks.spawn(Arc::clone(&audit).sign(Arc::clone(vault), Arc::clone(certificates)));
         let reporting = Reporting {
@@ -113,48 +115,51 @@ impl Opened {
             posture: Arc::clone(posture),
             certificates: Arc::clone(certificates),
             endpoint,
+            notices: Arc::new(Notices::open(state_dir)),
+            incidents: self.incidents,
             roots: self.roots,
         };
-        tasks.spawn(reporting.run(self.incidents));
+        tasks.spawn(reporting.run());
         let socket = control::path(state_dir);
         match control::open(&socket) {
             Ok(listener) => {
                 let answers = Answers {
                     posture: Arc::clone(posture),
                     audit: Arc::clone(&audit),
+                    accesses: Arc::clone(accesses),
                     certificates: Arc::clone(certificates),
+                    progress: Arc::clone(progress),
                 };
                 tasks.spawn(control::serve(listener, Arc::new(answers)));
             }
-                    accesses: Arc::clone(accesses),
             // Nobody at the facility uses it; requests are served without.
             Err(error) => {
                 tracing::warn!(event = "control", %error, socket = %socket.display(), "gatewayctl cannot be answered");
             }
         }
         RecordKeeping {
+            accesses: Arc::clone(accesses),
             audit,
             certificates: Arc::clone(certificates),
             vault: Arc::clone(vault),
         }
     }
-            accesses: Arc::clone(accesses),
 }
 
 /// What is running, for the end.
 pub(crate) struct RecordKeeping {
+    accesses: Arc<Accesses>,
     audit: Arc<Audit>,
     certificates: Arc<Certificates>,
     vault: Arc<LateVault>,
 }
 
-    accesses: Arc<Accesses>,
 impl RecordKeeping {
     /// The last entry and the last checkpoint.
     pub(crate) async fn close(self) {
+        self.accesses.close().await;
         let facility = self.certificates.identity().await;
         let facility = facility.map(|identity| identity.facility_id);
         self.audit.close(&self.vault, facility).await;
     }
 }
-        self.accesses.close().await;

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gateway_audit::{Event, RegisterChange};
 use gateway_policy::{Check, Missing, Observation, Observed, Source, Timestamp};
-use gateway_registers::{Error, Registers};
+use gateway_registers::{Error, Loosening, Registers};
 
+use crate::audit::loosening;
 use crate::certificates::chain;
-use crate::posture;
+use crate::posture::{self, Posture};
 
 /// The directory below the box's state.
 const DIRECTORY: &str = "registers";
@@ -25,6 +27,7 @@ const TIDY: i64 = 86_400;
 pub(crate) struct KeptRegisters {
     directory: PathBuf,
     opened: Mutex<Option<Arc<Registers>>>,
+    posture: Arc<Posture>,
     changed: tokio::sync::Notify,
 }
 
@@ -42,10 +45,11 @@ pub(crate) enum Unusable {
 impl KeptRegisters {
     /// Registers below the box's state directory, not opened yet.
     #[must_use]
-    pub(crate) fn new(state_dir: &std::path::Path) -> Self {
+    pub(crate) fn new(state_dir: &std::path::Path, posture: Arc<Posture>) -> Self {
         Self {
             directory: state_dir.join(DIRECTORY),
             opened: Mutex::default(),
+            posture,
             changed: tokio::sync::Notify::new(),
         }
     }
@@ -95,7 +99,14 @@ impl KeptRegisters {
         if self.registers().is_some() {
             return Ok(());
         }
-        let registers = Arc::new(Registers::open(&self.directory)?);
+        let posture = Arc::clone(&self.posture);
+        let registers = Registers::open(&self.directory)?.written_down_by(Box::new(move |what| {
+            let event = Event::Register {
+                what: audited(what),
+            };
+            loosening::before_blocking(&posture, event).is_ok()
+        }));
+        let registers = Arc::new(registers);
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) = Some(registers);
         Ok(())
     }
@@ -148,5 +159,16 @@ impl KeptRegisters {
                 () = self.changed.notified() => {}
             }
         }
+    }
+}
+
+/// What loosens, in the words of the audit log.
+const fn audited(what: Loosening) -> RegisterChange {
+    match what {
+        Loosening::MediumEntered => RegisterChange::MediumEntered,
+        Loosening::MediumFound => RegisterChange::MediumFound,
+        Loosening::MediaReviewed => RegisterChange::MediaReviewed,
+        Loosening::TrainingHeld => RegisterChange::TrainingHeld,
+        Loosening::Declared => RegisterChange::Declared,
     }
 }

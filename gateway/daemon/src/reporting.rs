@@ -1,4 +1,4 @@
-//! Tells the city how the box is: checks, the newest audit checkpoint, incidents. Takes its countersignature back to the log.
+//! Tells the city how the box is: checks, the newest audit checkpoint, incidents, emergencies declared. Takes its countersignature back to the log.
 //!
 //! What leaves here is ids, states, times and digests; devices by their pseudonyms. It judges nothing.
 
@@ -8,23 +8,25 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use gateway_audit::{Incident, Receipt};
+use gateway_audit::Receipt;
 use gateway_city::api::GatewayApi;
 use gateway_city::backoff::{Backoff, Random, system_random};
 use gateway_city::{CityError, Endpoint, Timeouts};
 use gateway_policy::report::{self, Mark, Row};
-use gateway_policy::{Effect, Snapshot, Timestamp};
+use gateway_policy::{Effect, Emergency, Snapshot, Timestamp};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::audit::{Audit, Newest, Told};
+use crate::audit::{Audit, Incidents, Newest, Waiting};
+use crate::break_glass::Notices;
 use crate::certificates::{Certificates, chain};
+use crate::desk_break_glass::reason_from;
 use crate::posture::{self, Posture};
 
 /// Until the next report, when the city names no interval.
@@ -45,6 +47,10 @@ pub(crate) struct Reporting {
     pub(crate) posture: Arc<Posture>,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) endpoint: Endpoint,
+    /// Of which emergencies it has been told.
+    pub(crate) notices: Arc<Notices>,
+    /// What happened of which it has not been told.
+    pub(crate) incidents: Arc<Incidents>,
     /// The city's roots, for its countersignatures.
     pub(crate) roots: Vec<CertificateDer<'static>>,
 }
@@ -68,7 +74,7 @@ struct Word {
 
 impl Reporting {
     /// Reports whenever there is a certificate to show.
-    pub(crate) async fn run(self, mut incidents: mpsc::Receiver<Told>) {
+    pub(crate) async fn run(self) {
         let mut tls = self.certificates.city_tls();
         loop {
             let Some(config) = tls.borrow_and_update().clone() else {
@@ -80,13 +86,13 @@ impl Reporting {
             let (configs, watched) = watch::channel(config);
             let api = GatewayApi::new(self.endpoint.clone(), watched, Timeouts::default());
             tokio::select! {
-                () = self.report(&api, &mut incidents) => {}
+                () = self.report(&api) => {}
                 () = pass_on(&mut tls, &configs) => {}
             }
         }
     }
 
-    async fn report(&self, api: &GatewayApi, incidents: &mut mpsc::Receiver<Told>) {
+    async fn report(&self, api: &GatewayApi) {
         let mut random = system_random();
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         let mut newest = self.audit.newest();
@@ -102,6 +108,7 @@ impl Reporting {
                 Ok(interval) => {
                     backoff.reset();
                     told_failure.clear();
+                    self.tell_of_emergencies(api).await;
                     // A tenth more or less, so that the boxes of a city do not all come at once.
                     interval.mul_f64(0.9 + 0.2 * random())
                 }
@@ -112,14 +119,8 @@ impl Reporting {
             };
             let again = Instant::now() + pause;
             let soon = Instant::now() + APART.min(pause);
-            self.wait(
-                api,
-                &mut newest,
-                incidents,
-                (again, soon),
-                told_failure.is_empty(),
-            )
-            .await;
+            self.wait(api, &mut newest, (again, soon), told_failure.is_empty())
+                .await;
         }
     }
 
@@ -128,7 +129,6 @@ impl Reporting {
         &self,
         api: &GatewayApi,
         newest: &mut watch::Receiver<Option<Newest>>,
-        incidents: &mut mpsc::Receiver<Told>,
         (again, soon): (Instant, Instant),
         reachable: bool,
     ) {
@@ -154,22 +154,30 @@ impl Reporting {
                 () = tokio::time::sleep_until(again) => return,
                 // While the city does not answer, back-off alone decides.
                 () = urgent, if reachable => return,
-                Some(told) = incidents.recv(), if reachable => self.tell(api, told).await,
+                told = self.incidents.next(), if reachable => self.tell(api, told).await,
             }
         }
     }
 
-    /// Sends one incident until the city has it; each try has the same key and body.
-    async fn tell(&self, api: &GatewayApi, told: Told) {
-        let key = key_of(&incident(&told, "").to_string());
-        let body = incident(&told, &key[..16]).to_string();
+    /// Sends one incident until the city has it; each try has the same key and body, also after a restart.
+    async fn tell(&self, api: &GatewayApi, told: Waiting) {
+        let body = incident(&told).to_string();
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         let mut random = system_random();
         let mut said = String::new();
         loop {
-            match api.post_incident(&key, Bytes::from(body.clone())).await {
+            match api
+                .post_incident(&told.key, Bytes::from(body.clone()))
+                .await
+            {
                 Ok(_) => {
-                    tracing::info!(event = "status-report", what = ?told.what, "the city has been told of an incident");
+                    let (incidents, key) = (Arc::clone(&self.incidents), told.key);
+                    let _ = tokio::task::spawn_blocking(move || incidents.has_arrived(&key)).await;
+                    tracing::info!(
+                        event = "status-report",
+                        what = told.kind,
+                        "the city has been told of an incident"
+                    );
                     return;
                 }
                 Err(error) => {
@@ -179,6 +187,28 @@ impl Reporting {
                     tokio::time::sleep(pause).await;
                 }
             }
+        }
+    }
+
+    /// The line is there: the city learns which emergencies were declared meanwhile, each once. What cannot be told now is
+    /// told after the next report.
+    async fn tell_of_emergencies(&self, api: &GatewayApi) {
+        let record = self.posture.emergencies();
+        let now = posture::now();
+        let ahead = self.posture.snapshot().time(now).age(now);
+        for emergency in self.notices.untold(record.emergencies()) {
+            let body = emergency_notice(&emergency, ahead).to_string();
+            if let Err(error) = api.post_incident(&key_of(&body), Bytes::from(body)).await {
+                tracing::warn!(event = "status-report", error = %chain(&error), "the city could not be told of an emergency; trying on");
+                return;
+            }
+            tracing::info!(
+                event = "status-report",
+                number = emergency.number,
+                "the city has been told of an emergency"
+            );
+            let notices = Arc::clone(&self.notices);
+            let _ = tokio::task::spawn_blocking(move || notices.was_told(&emergency)).await;
         }
     }
 
@@ -361,30 +391,48 @@ const fn word(row: &Row) -> &'static str {
     }
 }
 
-fn incident(told: &Told, id: &str) -> Value {
-    let (kind, summary) = match told.what {
-        Incident::Malware => ("malware", "検査で見つかったため、転送せずに止めました。"),
-        Incident::Tampering => (
-            "tampering",
-            "監査記録が変更されていました。元の記録は別に保管しています。",
-        ),
-        Incident::LostDevice => (
-            "lost-device",
-            "登録した端末を紛失したと届け出がありました。",
-        ),
-        Incident::Misuse => ("misuse", "不正な利用の疑いがあります。"),
-        Incident::Other => ("other", "機器からの連絡です。"),
+fn incident(told: &Waiting) -> Value {
+    let summary = match told.kind.as_str() {
+        "malware" => "検査で見つかったため、転送せずに止めました。",
+        "tampering" => "監査記録が変更されていました。元の記録は別に保管しています。",
+        "lost-device" => "登録した端末を紛失したと届け出がありました。",
+        "misuse" => "不正な利用の疑いがあります。",
+        _ => "機器からの連絡です。",
     };
     let mut report = json!({
-        "id": format!("AUDIT-{id}"),
-        "kind": kind,
-        "at": written(told.at),
+        "id": format!("AUDIT-{}", told.key.get(..16).unwrap_or_default()),
+        "kind": told.kind,
+        "at": written(Timestamp(told.at)),
         "summary": summary,
     });
-    if let Some(digest) = told.digest {
-        report["evidence"] = gateway_audit::Digest(digest).to_string().into();
+    for (member, value) in [
+        ("evidence", &told.evidence),
+        ("signature", &told.signature),
+        ("direction", &told.direction),
+    ] {
+        if let Some(value) = value {
+            report[member] = value.as_str().into();
+        }
     }
     report
+}
+
+/// What the city is told of an emergency that was declared here. `ahead`: what is added to the ledger's time to have the
+/// clock's, in seconds.
+fn emergency_notice(emergency: &Emergency, ahead: i64) -> Value {
+    let reason = reason_from(emergency.reason).label();
+    let by = if emergency.by_code {
+        "金庫のコード"
+    } else {
+        "管理者の暗証番号"
+    };
+    let until = written(emergency.until.plus(ahead));
+    json!({
+        "id": format!("BREAK-GLASS-{}-{}", emergency.number, emergency.until.0),
+        "kind": "break-glass",
+        "at": written(emergency.opened.plus(ahead)),
+        "summary": format!("非常時の解除が行われました（理由：{reason}、方法：{by}、期限：{until}）。"),
+    })
 }
 
 fn written(at: Timestamp) -> String {

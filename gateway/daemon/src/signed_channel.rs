@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use gateway_city::backoff::{Backoff, Random, system_random};
 use gateway_city::{Endpoint, Timeouts};
+use gateway_console::Refusal;
 use gateway_policy::{PolicyError, Timestamp};
 use gateway_provisioning::Provisioner;
 use gateway_tuf::form::{ANTIVIRUS_TARGET, POLICY_TARGET, RELEASE_TARGET};
@@ -34,6 +35,10 @@ pub(crate) use staging::Staged;
 
 /// Below the state directory.
 const FOLDER: &str = "signed-channel";
+
+/// Why a signed policy is not taken that cannot be in force here.
+const FAULTY: &str = "TUF-POLICY-FAULT";
+const FAULTY_SENTENCE: &str = "署名されたポリシーに、この機器では使えない内容があるため、取り込みませんでした。市へ連絡してください。";
 
 /// The first wait after a failure; it doubles up to the ordinary interval.
 const RETRY: Duration = Duration::from_secs(15);
@@ -93,6 +98,7 @@ pub(crate) struct ReleasedFile {
 struct Outlets {
     databases: watch::Sender<Option<Staged>>,
     release: watch::Sender<Option<Newest>>,
+    refusals: watch::Sender<Option<Refusal>>,
 }
 
 /// What the rest of the daemon takes from the channel.
@@ -110,7 +116,7 @@ pub(crate) async fn start(
     tls: watch::Receiver<CityTls>,
     posture: Arc<Posture>,
     provisioner: Arc<Provisioner>,
-    hints: Arc<Notify>,
+    (hints, refusals): (Arc<Notify>, watch::Sender<Option<Refusal>>),
     tasks: &mut JoinSet<()>,
 ) -> Taken {
     let (databases, release) = (watch::Sender::new(None), watch::Sender::new(None));
@@ -125,7 +131,11 @@ pub(crate) async fn start(
         tls,
         hints,
         Policies::new(&config.state_dir.join(FOLDER), posture, provisioner),
-        Outlets { databases, release },
+        Outlets {
+            databases,
+            release,
+            refusals,
+        },
     );
     match opened {
         Ok(Some(mut channel)) => {
@@ -346,9 +356,14 @@ impl SignedChannel {
             Ok((trusted, _)) => trusted,
             Err(refused) => {
                 tell_refused("metadata", cause, &refused);
+                // That nobody could be asked says nothing of what was refused before.
+                if !refused.is_only_away() {
+                    self.refused(refused.id(), refused.sentence());
+                }
                 return Err(());
             }
         };
+        let mut told = None;
         let outcomes = [
             ("policy", self.take_policy(&mut trusted, cause).await),
             ("antivirus", self.take_database(&mut trusted, cause).await),
@@ -361,13 +376,24 @@ impl SignedChannel {
                 Ok(()) | Err(Untaken::Refused(Refused::MissingTarget { .. })) => {}
                 Err(Untaken::Refused(refused)) => {
                     tell_refused(what, cause, &refused);
+                    if !refused.is_only_away() {
+                        told = Some((refused.id(), refused.sentence()));
+                    }
                     all_well = false;
                 }
                 Err(Untaken::Policy(error)) => {
                     tell_faulty(cause, &error);
+                    told = Some((FAULTY, FAULTY_SENTENCE));
                     all_well = false;
                 }
+                // Said where it was tried; the document comes again at the next look.
+                Err(Untaken::NotWrittenDown(_)) => all_well = false,
             }
+        }
+        match told {
+            Some((id, sentence)) => self.refused(id, sentence),
+            None if all_well => drop(self.outlets.refusals.send_replace(None)),
+            None => {}
         }
         let versions = trusted.versions();
         let news = self.level.replace(versions) != Some(versions);
@@ -382,6 +408,21 @@ impl SignedChannel {
             "level with what the city has signed"
         );
         if all_well { Ok(()) } else { Err(()) }
+    }
+
+    /// Has the pages say what was refused, from the first time on.
+    fn refused(&self, id: &str, sentence: &str) {
+        self.outlets.refusals.send_if_modified(|shown| {
+            let known = shown.as_ref().is_some_and(|shown| shown.code == id);
+            if !known {
+                *shown = Some(Refusal {
+                    code: id.to_owned(),
+                    sentence: sentence.to_owned(),
+                    since: posture::now(),
+                });
+            }
+            !known
+        });
     }
 
     async fn take_policy(&mut self, trusted: &mut Trusted, cause: Cause) -> Result<(), Untaken> {
@@ -480,10 +521,10 @@ fn tell_faulty(cause: Cause, error: &PolicyError) {
     let faults: Vec<String> = faults;
     tracing::error!(
         event = "signed-channel-refused",
-        reason = "TUF-POLICY-FAULT",
+        reason = FAULTY,
         cause = cause.name(),
         what = "policy",
-        sentence = "署名されたポリシーに、この機器では使えない内容があるため、取り込みませんでした。市へ連絡してください。",
+        sentence = FAULTY_SENTENCE,
         error = chain(error),
         faults = faults.join("; "),
         "a signed policy cannot be in force here"

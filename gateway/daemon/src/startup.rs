@@ -33,13 +33,15 @@ use crate::config::{Config, Protocol};
 use crate::desk::{BoxDesk, Run};
 use crate::devices::KeptDevices;
 use crate::following::Feed;
+use crate::desk_offline::OfflinePages;
 use crate::late_vault::LateVault;
+use crate::offline::{Offline, Pins};
 use crate::pages::Pages;
 use crate::posture::{self, Posture};
 use crate::record_keeping::{self, RecordKeeping};
 use crate::stored_notes::StoredNotes;
 use crate::{
-    box_posture, clock, desk_devices, desks, measure, setup_certificate, signed_channel, sockets,
+    box_posture, clock, desk_devices, desk_offline, desks, measure, setup_certificate, signed_channel, sockets,
     steps,
 };
 
@@ -154,11 +156,24 @@ async fn start(
         lock,
     )?);
     let (feed_state, feed) = watch::channel(FeedState::Connecting);
+    let offline = Arc::new(Offline::new(
+        &config.state_dir,
+        Arc::clone(&vault),
+        feed.clone(),
+        posture.policies(),
+        records.status(),
+    ));
+    let guard = Arc::clone(&offline);
     let notes = Arc::new(StoredNotes::new(
         config.state_dir.clone(),
         Arc::clone(&vault),
         config.store_limits(),
+        Arc::new(move || guard.reading().is_ok()),
     ));
+    let pins = Arc::new(Pins::new(offline.directory(), Arc::clone(&vault) as _));
+    let (signed_in, forgiving) = desk_offline::forgiving(Arc::clone(&pins));
+    staff.tell_of_sign_ins(Box::new(signed_in));
+    tasks.spawn(forgiving);
     let console = Arc::new(OnceLock::<Arc<Console>>::new());
 
     let devices = KeptDevices::open(
@@ -172,20 +187,33 @@ async fn start(
         devices: Arc::clone(&devices),
         runtime: tokio::runtime::Handle::current(),
     });
+    let (fetched, watched) = watch::channel(crate::attachments::Fetched::default());
+    let progress = Arc::new(crate::progress::Progress {
+        notes: Arc::clone(&notes),
+        feed: feed.clone(),
+        fetched: watched,
+    });
     let opened = sockets::open(&config.listen.https, &config.listen.http)?;
     let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
     let inspection = Inspection::new(scanner.clone(), InspectionLimits::default())?;
     inspection.witnessed_by(records.witness_of_content());
     let antivirus = Antivirus::open(
         &config.antivirus,
-        scanner,
+        scanner.clone(),
         Arc::clone(&posture),
         inspection.trouble(),
     );
     let (watch, steps) = steps::watch();
     tasks.spawn(watch);
     let first_canary =
-        measure_what_needs_no_key(&config, &antivirus, &provisioner, &posture, &steps, tasks)?;
+        measure_what_needs_no_key(
+            &config,
+            &antivirus,
+            &provisioner,
+            (&posture, &offline),
+            &steps,
+            tasks,
+        )?;
     let awake = tokio::time::Instant::now() + TPM_PATIENCE;
     let _ = tokio::time::timeout_at(awake, wake_up(&vault, first_canary)).await;
     let shown = Shown::read(&config, &provisioner, &vault, &posture).await?;
@@ -203,6 +231,13 @@ async fn start(
     ));
     devices.serve_through(Arc::clone(&certificates));
     tasks.spawn(Arc::clone(&devices).keep());
+    let accesses = Accesses::new(records.audit(), feed.clone());
+    tasks.spawn(Arc::clone(&accesses).keep(
+        config.state_dir.clone(),
+        Arc::clone(&vault),
+        Arc::clone(&posture),
+        Duration::from_secs(config.audit.verify_seconds),
+    ));
     let desk = BoxDesk {
         posture: Arc::clone(&posture),
         gate: config.gate(),
@@ -214,38 +249,40 @@ async fn start(
         notes: Arc::clone(&notes),
         feed: feed.clone(),
         run: Arc::new(Run::default()),
+        progress: Arc::clone(&progress),
     };
+    let refusals = watch::Sender::new(None);
     let parts = desks::Parts {
         state_dir: &config.state_dir,
         posture: &posture,
+        accesses: (&accesses, &notes),
         provisioner: &provisioner,
         feed,
+        refusals: refusals.subscribe(),
         devices: Some(desk_devices::pages(
             &devices,
             &posture,
             config.unknown_devices(),
         )),
         kept_devices: &devices,
+        offline: Arc::new(OfflinePages {
+            offline: Arc::clone(&offline),
+            pins: Arc::clone(&pins),
+            notes: Arc::clone(&notes),
+        }),
     };
     let made = Console::new(Arc::new(desk), config.console())?.with(desks::make(parts, tasks));
     let made = Arc::new(made);
     let _ = console.set(Arc::clone(&made));
 
     tasks.spawn(measure::key(Arc::clone(&certificates), Arc::clone(&vault)));
-    let accesses = Accesses::new(records.audit(), feed.clone());
-    tasks.spawn(Arc::clone(&accesses).keep(
-        config.state_dir.clone(),
-        Arc::clone(&vault),
-        Arc::clone(&posture),
-        Duration::from_secs(config.audit.verify_seconds),
-    ));
     let hints = Arc::new(tokio::sync::Notify::new());
     let taken = signed_channel::start(
         &config,
         certificates.city_tls(),
         Arc::clone(&posture),
         Arc::clone(&provisioner),
-        Arc::clone(&hints),
+        (Arc::clone(&hints), refusals),
         tasks,
     )
     .await;
@@ -255,21 +292,39 @@ async fn start(
         taken.release.clone(),
         Arc::clone(&posture),
         steps,
-        accesses: (&accesses, &notes),
         tasks,
     );
     let records = records.start(
         config.city.gateway_api.clone(),
         &config.state_dir,
         (&posture, &certificates, &vault),
+        &accesses,
+        &progress,
         tasks,
     );
+    tasks.spawn(crate::store_bounds::keep(
+        Arc::clone(&notes),
+        config.store_bounds(),
+        posture.policies(),
+    ));
+    let attachments = crate::attachments::Attachments {
+        certificates: Arc::clone(&certificates),
+        notes: Arc::clone(&notes),
+        posture: Arc::clone(&posture),
+        feed: feed_state.subscribe(),
+        endpoint: config.city.gateway_api.clone(),
+        scanner,
+        state_dir: config.state_dir.clone(),
+        progress: fetched,
+    };
+    tasks.spawn(attachments.run());
     let follow = Feed {
         certificates: Arc::clone(&certificates),
         notes: Arc::clone(&notes),
         staff,
         posture,
         console: made,
+        pins,
         hints,
         state: feed_state,
     };
@@ -298,8 +353,6 @@ fn vault_config(config: &Config) -> gateway_tpm::Config {
 /// The console is made after the data path that serves it; until then there is only "try again".
 struct LatePages {
     console: Arc<OnceLock<Arc<Console>>>,
-        &accesses,
-        &progress,
     devices: Arc<KeptDevices>,
     runtime: tokio::runtime::Handle,
 }
@@ -477,7 +530,7 @@ fn measure_what_needs_no_key(
     config: &Config,
     antivirus: &Arc<Antivirus>,
     provisioner: &Arc<Provisioner>,
-    posture: &Arc<Posture>,
+    (posture, offline): (&Arc<Posture>, &Arc<Offline>),
     steps: &steps::Steps,
     tasks: &mut JoinSet<()>,
 ) -> Result<tokio::sync::oneshot::Receiver<()>, StartupError> {
@@ -485,12 +538,13 @@ fn measure_what_needs_no_key(
     let first_look = antivirus.watch(steps.clone(), tasks);
     let anonymous = city_tls::client_config(Arc::clone(provisioner.anchors()), None)?;
     tasks.spawn(clock::compare(
-        config.state_dir.clone(),
+        Arc::clone(offline),
         config.city.est.clone(),
         anonymous,
         Arc::clone(posture),
         steps.clone(),
     ));
+    tasks.spawn(Arc::clone(offline).keep(steps.clone()));
     Ok(first_look)
 }
 

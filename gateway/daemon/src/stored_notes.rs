@@ -5,13 +5,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway_city::feed::{FeedEvent, FeedSink, SinkError};
 use gateway_city::wire;
-use gateway_notes::{Change, KeyRoots, Limits, Opened, Personal, Store};
+use gateway_notes::{Change, KeyRoots, Guard, Limits, Opened, Personal, Store};
+use gateway_policy::Timestamp;
 use gateway_proxy::StaffSessions;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::certificates::chain;
 use crate::key_roots::RootsInTpm;
@@ -19,31 +21,118 @@ use crate::late_vault::LateVault;
 use crate::posture::{self, Posture};
 
 /// Pause between two tries to open the store.
-const RETRY: Duration = Duration::from_secs(15);
+pub(crate) const RETRY: Duration = Duration::from_secs(15);
 /// How long readers of a store that is given up may take.
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// The store in use, which may come late and may be replaced while the box runs.
-#[derive(Debug)]
 pub(crate) struct StoredNotes {
     state: PathBuf,
     vault: Arc<LateVault>,
     limits: Limits,
     in_use: watch::Sender<Option<Store>>,
+    /// Whether anything personal may be read now.
+    guard: Guard,
     /// One opening at a time: a store has one owner.
     opening: tokio::sync::Mutex<()>,
+    /// Since when the disk has no room for what the store should keep.
+    full: watch::Sender<Option<Timestamp>>,
+    /// Something may have become wanted.
+    news: Arc<Notify>,
+    /// Events taken in since the start.
+    received: AtomicU64,
+}
+
+impl std::fmt::Debug for StoredNotes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoredNotes(..)")
+    }
 }
 
 impl StoredNotes {
     /// No store yet.
     #[must_use]
-    pub(crate) fn new(state: PathBuf, vault: Arc<LateVault>, limits: Limits) -> Self {
+    pub(crate) fn new(state: PathBuf, vault: Arc<LateVault>, limits: Limits, guard: Guard) -> Self {
         Self {
             state,
             vault,
             limits,
             in_use: watch::Sender::new(None),
+            guard,
             opening: tokio::sync::Mutex::default(),
+            full: watch::Sender::new(None),
+            news: Arc::default(),
+            received: AtomicU64::new(0),
+        }
+    }
+
+    /// Since when the disk has no room for the store.
+    #[must_use]
+    pub(crate) fn disk_full(&self) -> Option<Timestamp> {
+        *self.full.borrow()
+    }
+
+    /// Takes note of an error of the store, which may say that the disk is full.
+    pub(crate) fn saw(&self, error: &gateway_notes::Error) {
+        let begins = error.is_disk_full()
+            && self.full.send_if_modified(|since| {
+                let begins = since.is_none();
+                since.get_or_insert_with(posture::now);
+                begins
+            });
+        if begins {
+            tracing::error!(
+                event = "disk-full",
+                "the disk is full: nothing more is stored for now; relaying goes on"
+            );
+        }
+    }
+
+    /// Something was stored, or there is room again.
+    pub(crate) fn well(&self) {
+        if self.full.send_if_modified(|since| since.take().is_some()) {
+            tracing::info!(
+                event = "disk-full",
+                "the disk has room again; storing goes on"
+            );
+        }
+    }
+
+    /// Something may have become wanted.
+    pub(crate) fn news(&self) {
+        self.news.notify_one();
+    }
+
+    /// Hears of [`StoredNotes::news`].
+    #[must_use]
+    pub(crate) fn heard(&self) -> Arc<Notify> {
+        Arc::clone(&self.news)
+    }
+
+    /// Events taken in since the start.
+    #[must_use]
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Has the feed followed anew from where the store now stands.
+    pub(crate) fn follow_again(&self) {
+        self.in_use.send_modify(|_| ());
+    }
+
+    /// How taking an event in has ended.
+    pub(crate) fn took<T>(&self, done: &Result<T, SinkError>) {
+        match done {
+            Ok(_) => {
+                self.received.fetch_add(1, Ordering::Relaxed);
+                self.well();
+                self.news();
+            }
+            Err(error) => {
+                if let Some(error) = error.downcast_ref() {
+                    self.saw(error);
+                }
+            }
         }
     }
 
@@ -118,7 +207,8 @@ impl StoredNotes {
         let (state, vault, limits) = (self.state.clone(), Arc::clone(&self.vault), self.limits);
         match tokio::task::spawn_blocking(move || open(&state, vault, limits)).await {
             Ok(Ok(store)) => {
-                self.in_use.send_replace(Some(store));
+                self.in_use
+                    .send_replace(Some(store.guarded(Arc::clone(&self.guard))));
                 None
             }
             Ok(Err(error)) => Some(chain(&error)),

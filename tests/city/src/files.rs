@@ -3,12 +3,14 @@
 //! Does not ask whether the client may have it; several ranges at once are answered with the whole.
 
 use crate::city::{City, ascii};
+use crate::failure::Cut;
 use crate::problem::Problem;
 use crate::store::people::Attachment;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde::Deserialize;
 use std::io::SeekFrom;
 use std::path::Path;
@@ -132,15 +134,29 @@ pub struct Delivery {
     /// Without a length: in chunks over HTTP/1.1.
     #[serde(default)]
     pub without_length: bool,
+    /// The connection is cut after so many bytes of each answer.
+    #[serde(default)]
+    pub cut_after: Option<u64>,
+    /// Other bytes than the file's are sent.
+    #[serde(default)]
+    pub wrong: bool,
+    /// Milliseconds before each piece of 64 KiB.
+    #[serde(default)]
+    pub pause_ms: Option<u64>,
+    /// Refused with this status.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// Seconds that a refusal asks to wait.
+    #[serde(default)]
+    pub retry_after: Option<u32>,
+    /// How often this happens; then it is a plain file again.
+    #[serde(default)]
+    pub times: Option<u32>,
 }
 
 /// Hands an attachment out as a test wants it.
 pub fn dress(city: &City, id: &str, response: &mut Response) {
-    let deliveries = city
-        .deliveries
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let Some(delivery) = deliveries.get(id) else {
+    let Some(delivery) = due(city, id) else {
         return;
     };
     if let Some(coding) = &delivery.content_encoding {
@@ -150,6 +166,66 @@ pub fn dress(city: &City, id: &str, response: &mut Response) {
     if delivery.without_length {
         response.headers_mut().remove(header::CONTENT_LENGTH);
     }
+    if let Some(status) = delivery.status {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response = Problem::new(
+            status,
+            "attachment-withheld",
+            "渡せません。",
+            "試験のためです。",
+        )
+        .into_response();
+        if let Some(seconds) = delivery.retry_after {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+        }
+    } else if delivery.cut_after.is_some() || delivery.wrong || delivery.pause_ms.is_some() {
+        let body = std::mem::take(response.body_mut());
+        *response.body_mut() = disturbed(body, delivery);
+    }
+}
+
+/// How this attachment is to be handed out this time.
+fn due(city: &City, id: &str) -> Option<Delivery> {
+    let mut deliveries = city
+        .deliveries
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let delivery = deliveries.get_mut(id)?;
+    match &mut delivery.times {
+        Some(0) => return None,
+        Some(left) => *left -= 1,
+        None => {}
+    }
+    Some(delivery.clone())
+}
+
+/// A body whose pieces are late, are other bytes, or break off.
+fn disturbed(body: Body, delivery: Delivery) -> Body {
+    let left = delivery.cut_after.unwrap_or(u64::MAX);
+    let pieces = futures_util::stream::unfold(
+        (body.into_data_stream(), left, delivery),
+        |(mut body, left, delivery)| async move {
+            let mut piece = match body.next().await? {
+                Ok(piece) => piece,
+                Err(error) => return Some((Err(error), (body, 0, delivery))),
+            };
+            if let Some(pause) = delivery.pause_ms {
+                tokio::time::sleep(std::time::Duration::from_millis(pause)).await;
+            }
+            if left == 0 {
+                return Some((Err(axum::Error::new(Cut)), (body, 0, delivery)));
+            }
+            piece.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            if delivery.wrong {
+                piece = piece.iter().map(|byte| !byte).collect();
+            }
+            let left = left - piece.len() as u64;
+            Some((Ok(piece), (body, left, delivery)))
+        },
+    );
+    Body::from_stream(pieces)
 }
 
 async fn read_part(path: &Path, first: u64, length: u64) -> std::io::Result<Body> {

@@ -55,7 +55,10 @@ async fn attachment(
         .run(move |c| people::attachment_for_facility(c, &facility, &id))
         .await?;
     let file = found.ok_or_else(Problem::not_found)?;
-    files::send(&file, &city.store.attachment_path(&file.id), &headers).await
+    let path = city.store.attachment_path(&file.id);
+    let mut response = files::send(&file, &path, &headers).await?;
+    files::dress(&city, &file.id, &mut response);
+    Ok(response)
 }
 
 /// Text that is checked on the way in and then thrown away: a report is stored as it came.

@@ -1,4 +1,5 @@
-//! Writes down what the evidence board does: every change of a check, of the box's verdict, of emergencies. It judges nothing.
+//! Writes down what the evidence board does: every change of a check, of the box's verdict, what tightens about devices and
+//! emergencies. What loosens is written down before it is done, by [`super::loosening`]. It judges nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -90,9 +91,7 @@ fn of_devices(before: &BTreeMap<DeviceId, bool>, after: &BTreeMap<DeviceId, bool
     let changed = after
         .iter()
         .filter_map(|(id, revoked)| match (before.get(id), revoked) {
-            (None, false) => Some(event(id, DeviceChange::Registered)),
             (Some(false), true) => Some(event(id, DeviceChange::Revoked)),
-            (Some(true), false) => Some(event(id, DeviceChange::Restored)),
             (None | Some(_), _) => None,
         });
     let gone = before
@@ -120,12 +119,11 @@ fn of_emergencies(
             });
         };
         match old {
-            None => happened(BreakGlass::Opened),
-            Some(old) if old.until < emergency.until => happened(BreakGlass::Renewed),
             Some(old) if old.until > emergency.until && emergency.until <= now => {
                 happened(BreakGlass::Ended)
             }
-            Some(_) => {}
+            // Opened and renewed: written down before it was done.
+            None | Some(_) => {}
         }
         if emergency.reviewed.is_some() && old.is_none_or(|old| old.reviewed.is_none()) {
             happened(BreakGlass::Reviewed);
@@ -155,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_written_down_when_it_is_registered_and_when_that_is_taken_back() {
+    fn a_device_is_written_down_when_its_registration_is_taken_back() {
         let id = |byte| DeviceId([byte; 16]);
         let kinds =
             |before: &[(DeviceId, bool)], after: &[(DeviceId, bool)]| -> Vec<DeviceChange> {
@@ -169,7 +167,9 @@ mod tests {
                     .collect()
             };
         let (fine, revoked) = ([(id(1), false)], [(id(1), true)]);
-        assert_eq!(kinds(&[], &fine), [DeviceChange::Registered]);
+        // Let in, and let in again: written down before it was done.
+        assert_eq!(kinds(&[], &fine), []);
+        assert_eq!(kinds(&revoked, &fine), []);
         assert_eq!(kinds(&fine, &fine), []);
         assert_eq!(kinds(&fine, &revoked), [DeviceChange::Revoked]);
         assert_eq!(kinds(&revoked, &[]), []);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emergency_is_written_down_when_it_opens_grows_longer_ends_and_is_reviewed() {
+    fn an_emergency_is_written_down_when_it_ends_and_is_reviewed() {
         let kinds = |before: &[Emergency], after: &[Emergency]| -> Vec<BreakGlass> {
             of_emergencies(before, after, Timestamp(50))
                 .into_iter()
@@ -188,9 +188,9 @@ mod tests {
                 .collect()
         };
         let (short, long) = ([emergency(100)], [emergency(200)]);
-        assert_eq!(kinds(&[], &short), [BreakGlass::Opened]);
+        assert_eq!(kinds(&[], &short), []);
         assert_eq!(kinds(&short, &short), []);
-        assert_eq!(kinds(&short, &long), [BreakGlass::Renewed]);
+        assert_eq!(kinds(&short, &long), []);
         assert_eq!(kinds(&long, &[emergency(50)]), [BreakGlass::Ended]);
         let mut reviewed = emergency(100);
         reviewed.reviewed = Some(Timestamp(60));

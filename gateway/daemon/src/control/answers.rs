@@ -1,12 +1,12 @@
 //! What the control socket answers, from the newest snapshot. Ids, states, times and digests; devices by their pseudonyms.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gateway_accesslog::count_by_day;
 use gateway_policy::calendar::Date;
 use gateway_policy::report::{self, Report};
-use gateway_policy::{Gate, Rule};
+use gateway_policy::{Gate, Rule, Timestamp};
 use serde_json::{Value, json};
 
 use crate::accesses::Accesses;
@@ -25,6 +25,7 @@ pub(crate) struct Answers {
     pub(crate) audit: Arc<Audit>,
     pub(crate) accesses: Arc<Accesses>,
     pub(crate) certificates: Arc<Certificates>,
+    pub(crate) progress: Arc<Progress>,
 }
 
 impl Answers {
@@ -58,7 +59,6 @@ impl Answers {
         })
     }
 
-    /// Every check of every subject, and what each article comes to.
     /// Accesses to stored notes by day, and nothing else of them; `null` while the log is not open.
     pub(crate) async fn accesses(&self) -> Value {
         let Some(book) = self.accesses.book() else {
@@ -80,6 +80,7 @@ impl Answers {
         }
     }
 
+    /// Every check of every subject, and what each article comes to.
     pub(crate) async fn report(&self) -> Value {
         let report = report::report(&self.posture.snapshot(), posture::now());
         let articles: Vec<Value> = articles(&report)
@@ -94,13 +95,13 @@ impl Answers {
     }
 }
 
-/// The articles that something was looked at for.
 /// A day, counted from 1970 in Japan's time.
 fn written(day: i64) -> String {
     let date = Date::in_japan(Timestamp(day * 86_400 - 9 * 3600));
     format!("{:04}-{:02}-{:02}", date.year, date.month, date.day)
 }
 
+/// The articles that something was looked at for.
 fn articles(report: &Report) -> BTreeSet<u8> {
     report
         .rows

@@ -12,6 +12,7 @@ use gateway_tuf::Refused;
 use gateway_tuf::form::POLICY_TARGET;
 
 use super::staging;
+use crate::audit::loosening::{self, NotWrittenDown};
 use crate::posture::{self, Posture};
 
 /// The highest version that was ever in force, in decimal digits.
@@ -26,6 +27,9 @@ pub(super) enum Untaken {
     /// For what it says.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// It could not be written down before it would be in force.
+    #[error(transparent)]
+    NotWrittenDown(#[from] NotWrittenDown),
 }
 
 /// See the module.
@@ -82,16 +86,16 @@ impl Policies {
             file: POLICY_TARGET.to_owned(),
             source,
         };
+        // Written down before it can have any effect; without that the policy of before stays.
+        let applied = Event::Policy {
+            what: PolicyChange::Applied,
+            version,
+            digest: Some(Digest::of(&[bytes])),
+        };
+        loosening::before(&self.posture, applied).await?;
         // The floor first: after a power cut between the two, the older document is below it.
         let floor = self.floor()?.raised(&policy).version();
         staging::write(&self.directory, FLOOR, floor.to_string().as_bytes()).map_err(disk)?;
-        self.posture
-            .record_first(Event::Policy {
-                what: PolicyChange::Applied,
-                version,
-                digest: Some(Digest::of(&[bytes])),
-            })
-            .await;
         self.posture.set_policy(policy);
         staging::keep_policy(&self.directory, bytes).map_err(disk)?;
         self.in_force = Some(staging::hex(bytes));

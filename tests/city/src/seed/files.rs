@@ -2,8 +2,8 @@
 //!
 //! Knows just enough of both formats for that.
 
-/// CRC-32 of PNG (ISO 3309).
-fn crc32(bytes: &[u8]) -> u32 {
+/// CRC-32 of PNG and ZIP (ISO 3309).
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
             (crc >> 1) ^ (0xedb8_8320 & 0_u32.wrapping_sub(crc & 1))

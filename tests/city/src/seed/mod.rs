@@ -2,6 +2,7 @@
 //!
 //! Touches nothing in a city that already has facilities.
 
+pub mod documents;
 pub mod files;
 pub mod many;
 pub mod words;
@@ -63,16 +64,16 @@ pub async fn seed(city: &Arc<City>) -> Result<(), SeedError> {
     {
         return Ok(());
     }
-    let (png, pdf) = (files::png(), files::pdf());
-    let notes = notes(times::now(), &png, &pdf);
+    let samples = Sample::all();
+    let notes = notes(times::now(), &samples);
     for note in &notes {
         for file in &note.attachments {
-            let bytes = if file.media_type == "image/png" {
-                &png
-            } else {
-                &pdf
-            };
-            std::fs::write(city.store.attachment_path(&file.id), bytes)?;
+            let of_its_kind = samples
+                .iter()
+                .find(|sample| sample.media_type == file.media_type);
+            if let Some(sample) = of_its_kind {
+                std::fs::write(city.store.attachment_path(&file.id), &sample.bytes)?;
+            }
         }
     }
     let passwords: Vec<SaltedHash> = words::USERS
@@ -159,8 +160,43 @@ fn new_number(city: &City, [number, code, facility, kind]: &[&str; 4]) -> number
     }
 }
 
+/// A file of an ordinary kind.
+struct Sample {
+    name: &'static str,
+    media_type: &'static str,
+    bytes: Vec<u8>,
+}
+
+impl Sample {
+    /// Two pictures, then two documents.
+    fn all() -> [Self; 4] {
+        [
+            Self {
+                name: "処置後の写真.png",
+                media_type: "image/png",
+                bytes: files::png(),
+            },
+            Self {
+                name: "処置後の写真.jpg",
+                media_type: "image/jpeg",
+                bytes: documents::jpeg(),
+            },
+            Self {
+                name: "ケアプラン見直し案.pdf",
+                media_type: "application/pdf",
+                bytes: files::pdf(),
+            },
+            Self {
+                name: "ケアプラン見直し案.docx",
+                media_type: "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+                bytes: documents::docx(),
+            },
+        ]
+    }
+}
+
 /// Sixty notes over the last ten days, oldest first: each author writes in turn about each person it may read.
-fn notes(now: i64, png: &[u8], pdf: &[u8]) -> Vec<Note> {
+fn notes(now: i64, samples: &[Sample; 4]) -> Vec<Note> {
     let mut notes = Vec::new();
     let (mut round, mut attached) = (0, 0);
     while notes.len() < NOTES {
@@ -187,7 +223,7 @@ fn notes(now: i64, png: &[u8], pdf: &[u8]) -> Vec<Note> {
                 job: (*job).into(),
                 time: now - 10 * DAY + i64::try_from(number).unwrap_or(0) * 4 * 3_600 - 1_800,
                 text: text.to_owned(),
-                attachments: attachments(&mut attached, text, png, pdf),
+                attachments: attachments(&mut attached, text, samples),
             });
         }
         round += 1;
@@ -195,21 +231,27 @@ fn notes(now: i64, png: &[u8], pdf: &[u8]) -> Vec<Note> {
     notes
 }
 
-fn attachments(attached: &mut usize, text: &str, png: &[u8], pdf: &[u8]) -> Vec<Attachment> {
-    let (name, media_type, bytes) = if text.contains("写真を添付") {
-        ("処置後の写真.png", "image/png", png)
+fn attachments(attached: &mut usize, text: &str, samples: &[Sample; 4]) -> Vec<Attachment> {
+    let [one, other] = if text.contains("写真を添付") {
+        [&samples[0], &samples[1]]
     } else if text.contains("案を添付") {
-        ("ケアプラン見直し案.pdf", "application/pdf", pdf)
+        [&samples[2], &samples[3]]
     } else {
         return Vec::new();
+    };
+    // In turn, beginning with the first.
+    let sample = if attached.is_multiple_of(2) {
+        one
+    } else {
+        other
     };
     *attached += 1;
     vec![Attachment {
         id: format!("a-{attached:04}"),
-        name: name.to_owned(),
-        media_type: media_type.to_owned(),
-        size: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
-        sha256: hex(&sha256(bytes)),
+        name: sample.name.to_owned(),
+        media_type: sample.media_type.to_owned(),
+        size: i64::try_from(sample.bytes.len()).unwrap_or(i64::MAX),
+        sha256: hex(&sha256(&sample.bytes)),
     }]
 }
 
@@ -244,7 +286,7 @@ mod tests {
 
     #[test]
     fn the_seed_has_sixty_notes_in_order_and_about_every_person() {
-        let notes = notes(2_000_000_000, b"png", b"pdf");
+        let notes = notes(2_000_000_000, &Sample::all());
         assert_eq!(notes.len(), NOTES);
         assert!(notes.windows(2).all(|two| two[0].time < two[1].time));
         assert!(notes.last().unwrap().time < 2_000_000_000);
@@ -260,7 +302,7 @@ mod tests {
 
     #[test]
     fn every_seeded_author_may_read_the_person_it_writes_about() {
-        for note in notes(2_000_000_000, b"", b"") {
+        for note in notes(2_000_000_000, &Sample::all()) {
             let (_, readers) = words::PERSONS
                 .iter()
                 .find(|(person, _)| person[0] == note.person)

@@ -1,0 +1,271 @@
+//! How long the city has been away, and whether stored notes may be read meanwhile: keeps the last moment at which the box was
+//! level with the city, sealed to the TPM, and reads the TPM's clock. The decision itself is the policy crate's.
+//!
+//! It does not set the clock, and who may read whose notes is the store's. Turning the wall clock back, restarting the box
+//! and putting back an older copy of its files make the time without the city longer, never shorter
+//! (`docs/decisions/0018-time-without-the-city.md`).
+
+mod contact;
+mod pins;
+mod vault;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use gateway_audit::Status;
+use gateway_city::feed::FeedState;
+use gateway_policy::offline::{
+    Clocks, Contact, Locked, OfflineRules, Reading, TpmClock, reading,
+};
+use gateway_policy::{Policy, Timestamp};
+use gateway_tpm::TimeVault;
+use tokio::sync::{Notify, watch};
+
+use crate::certificates::chain;
+use crate::late_vault::LateVault;
+use crate::posture;
+use crate::steps::Steps;
+
+pub(crate) use pins::{Attempt, Pins, Trouble};
+
+/// The directory below the box's state.
+const FOLDER: &str = "offline";
+
+/// How often the TPM's clock is read.
+const TICK: Duration = Duration::from_secs(60);
+/// The same while the TPM does not answer.
+const RETRY: Duration = Duration::from_secs(5);
+/// A reading older than this says nothing any more.
+const STALE: Duration = Duration::from_secs(600);
+/// How often the contact is written down while it lasts. A power cut makes the time without the city so much longer.
+const KEEPING: Duration = Duration::from_secs(300);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Offline {
+    directory: PathBuf,
+    vault: Arc<LateVault>,
+    feed: watch::Receiver<FeedState>,
+    policies: watch::Receiver<Arc<Policy>>,
+    /// The audit log: the city countersigns it with its time.
+    countersigned: watch::Receiver<Option<Status>>,
+    known: Mutex<Known>,
+    /// Somebody has told the city's time.
+    told: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    contact: Option<Contact>,
+    floor: Option<Timestamp>,
+    /// The city's time as it was told last, and when that was.
+    city: Option<(Timestamp, Instant)>,
+    /// The TPM's clock as it was read last, and when that was.
+    tpm: Option<(TpmClock, Instant)>,
+    /// When the contact was written down last.
+    kept: Option<Instant>,
+}
+
+impl Known {
+    fn floor(&self) -> Timestamp {
+        self.floor.unwrap_or(Timestamp(0))
+    }
+
+    fn tpm(&self) -> Option<TpmClock> {
+        let (clock, at) = self.tpm?;
+        let age = at.elapsed();
+        (age <= STALE).then(|| TpmClock {
+            milliseconds: clock
+                .milliseconds
+                .saturating_add(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            ..clock
+        })
+    }
+
+    fn city(&self) -> Option<Timestamp> {
+        let (told, at) = self.city?;
+        Some(told.plus(i64::try_from(at.elapsed().as_secs()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Offline {
+    /// Nothing is known yet: without the city, nothing is read.
+    pub(crate) fn new(
+        state_dir: &Path,
+        vault: Arc<LateVault>,
+        feed: watch::Receiver<FeedState>,
+        policies: watch::Receiver<Arc<Policy>>,
+        countersigned: watch::Receiver<Option<Status>>,
+    ) -> Self {
+        Self {
+            directory: state_dir.join(FOLDER),
+            vault,
+            feed,
+            policies,
+            countersigned,
+            known: Mutex::default(),
+            told: Notify::new(),
+        }
+    }
+
+    /// Where the offline PINs are kept.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The box is level with the city at this moment.
+    pub(crate) fn linked(&self) -> bool {
+        matches!(*self.feed.borrow(), FeedState::CaughtUp { .. })
+    }
+
+    /// Whether stored notes may be read by anybody now. Waits for nothing.
+    ///
+    /// # Errors
+    /// [`Locked`].
+    pub(crate) fn reading(&self) -> Result<Reading, Locked> {
+        let rules = self.policies.borrow().offline();
+        let linked = self.linked();
+        let known = self.known();
+        reading(linked, known.contact.as_ref(), &self.clocks(&known), &rules)
+    }
+
+    /// What the policy permits now; without the city, no more than it did when that was heard last.
+    pub(crate) fn rules(&self) -> OfflineRules {
+        let rules = self.policies.borrow().offline();
+        match self.known().contact {
+            Some(contact) if !self.linked() => rules.and(&contact.granted),
+            _ => rules,
+        }
+    }
+
+    /// The time by which sessions end: the box's clock, but never before what is known to have passed.
+    pub(crate) fn now(&self) -> Timestamp {
+        posture::now().max(self.floor())
+    }
+
+    /// The earliest that it can be, whatever the box's clock says.
+    pub(crate) fn floor(&self) -> Timestamp {
+        let known = self.known();
+        let clocks = self.clocks(&known);
+        match &known.contact {
+            Some(contact) => contact.earliest_now(&clocks),
+            None => clocks.floor,
+        }
+    }
+
+    /// The city has told its time, over TLS and just now.
+    pub(crate) fn city_time(&self, time: Timestamp) {
+        {
+            let mut known = self.known();
+            known.city = Some((time, Instant::now()));
+            known.floor = Some(known.floor().max(time));
+        }
+        self.told.notify_one();
+    }
+
+    fn clocks(&self, known: &Known) -> Clocks {
+        let signed = self
+            .countersigned
+            .borrow()
+            .as_ref()
+            .and_then(|status| status.acknowledged);
+        Clocks {
+            wall: posture::now(),
+            floor: known.floor().max(signed.unwrap_or(Timestamp(0))),
+            tpm: known.tpm(),
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        // Each change is one assignment, so a panic elsewhere leaves nothing half done.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes up what was kept, and goes on keeping. Never ends.
+    pub(crate) async fn keep(self: Arc<Self>, mut steps: Steps) {
+        let mut feed = self.feed.clone();
+        let mut told = None;
+        let mut taken_up = false;
+        loop {
+            feed.borrow_and_update();
+            let outcome = self.look(&mut taken_up).await;
+            let pause = if outcome.is_ok() { TICK } else { RETRY };
+            match outcome {
+                Ok(()) => told = None,
+                Err(reason) if told.as_ref() != Some(&reason) => {
+                    tracing::warn!(event = "offline-time", error = %reason, "the TPM's clock or the last contact cannot be read or kept; trying on");
+                    told = Some(reason);
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                () = steps.sleep(pause) => {}
+                Ok(()) = feed.changed() => {}
+                () = self.told.notified() => {}
+            }
+        }
+    }
+
+    async fn look(self: &Arc<Self>, taken_up: &mut bool) -> Result<(), String> {
+        let this = Arc::clone(self);
+        let first = !*taken_up;
+        let looked = tokio::task::spawn_blocking(move || this.look_blocking(first)).await;
+        match looked {
+            Ok(Ok(())) => {
+                *taken_up = true;
+                Ok(())
+            }
+            Ok(Err(error)) => Err(chain(&error)),
+            Err(_) => Err("looking at it was cut short".to_owned()),
+        }
+    }
+
+    fn look_blocking(&self, first: bool) -> Result<(), contact::ContactError> {
+        let asked = Instant::now();
+        let time = self.vault.time()?;
+        let clock = TpmClock {
+            milliseconds: time.milliseconds,
+            resets: time.resets,
+        };
+        if first {
+            let kept = contact::read(&self.directory, &*self.vault)?;
+            let mut known = self.known();
+            if let Some((contact, floor)) = kept {
+                known.floor = Some(known.floor().max(floor));
+                known.contact.get_or_insert(contact);
+            }
+        }
+        let due = {
+            let mut known = self.known();
+            // The moment before the question: the time that the TPM took counts as passed.
+            known.tpm = Some((clock, asked));
+            self.note_contact(&mut known, clock)
+        };
+        if let Some((contact, floor)) = due {
+            contact::write(&self.directory, &*self.vault, &contact, floor)?;
+            self.known().kept = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Notes that the box is level with the city, if it is; answers with what is to be written down, if it is time.
+    fn note_contact(&self, known: &mut Known, tpm: TpmClock) -> Option<(Contact, Timestamp)> {
+        if !self.linked() {
+            // The next contact is written down at once.
+            known.kept = None;
+            return None;
+        }
+        let contact = Contact {
+            at: known.city()?,
+            tpm,
+            granted: self.policies.borrow().offline(),
+        };
+        let before = known.contact.replace(contact);
+        let narrowed = before.is_none_or(|before| before.granted != contact.granted);
+        let due = known.kept.is_none_or(|kept| kept.elapsed() >= KEEPING);
+        let floor = self.clocks(known).floor.max(contact.at);
+        known.floor = Some(floor);
+        (due || narrowed).then_some((contact, floor))
+    }
+}

@@ -1,0 +1,77 @@
+//! How far the store has got with what the city has: numbers and times only, for the home page and `gatewayctl notes`.
+//!
+//! It changes nothing.
+
+use std::sync::Arc;
+
+use gateway_city::feed::FeedState;
+use gateway_notes::Status;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::attachments::{Fetched, Hindrance};
+use crate::stored_notes::StoredNotes;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    pub(crate) notes: Arc<StoredNotes>,
+    pub(crate) feed: watch::Receiver<FeedState>,
+    pub(crate) fetched: watch::Receiver<Fetched>,
+}
+
+impl Progress {
+    /// For the pages.
+    pub(crate) async fn for_pages(&self) -> gateway_console::Progress {
+        let stored = self.stored().await;
+        let fetched = *self.fetched.borrow();
+        gateway_console::Progress {
+            received: self.notes.received(),
+            caught_up: self.is_caught_up(),
+            notes: stored.as_ref().map_or(0, |stored| stored.notes),
+            attachments_done: fetched.counts.done,
+            attachments_total: fetched.counts.total,
+            attachments_refused: fetched.counts.refused,
+            bytes: bytes(stored.as_ref(), &fetched),
+            disk_full: self.notes.disk_full(),
+            waits_for_scanner: fetched.hindrance == Some(Hindrance::Scanner),
+        }
+    }
+
+    /// For the control socket.
+    pub(crate) async fn for_control(&self) -> Value {
+        let stored = self.stored().await;
+        let fetched = *self.fetched.borrow();
+        let counts = fetched.counts;
+        json!({
+            "open": stored.is_some(),
+            "received": self.notes.received(),
+            "caught_up": self.is_caught_up(),
+            "caught_up_at": stored.as_ref().and_then(|stored| stored.caught_up),
+            "persons": stored.as_ref().map_or(0, |stored| stored.persons),
+            "notes": stored.as_ref().map_or(0, |stored| stored.notes),
+            "bytes": bytes(stored.as_ref(), &fetched),
+            "attachments": {
+                "done": counts.done,
+                "total": counts.total,
+                "refused": counts.refused,
+                "not_kept": counts.not_kept,
+                "bytes": counts.bytes,
+                "waits_for": fetched.hindrance.map(Hindrance::id),
+            },
+            "disk_full_since": self.notes.disk_full().map(|since| since.0),
+        })
+    }
+
+    async fn stored(&self) -> Option<Status> {
+        self.notes.store()?.status().await.ok()
+    }
+
+    fn is_caught_up(&self) -> bool {
+        matches!(*self.feed.borrow(), FeedState::CaughtUp { .. })
+    }
+}
+
+fn bytes(stored: Option<&Status>, fetched: &Fetched) -> u64 {
+    stored.map_or(0, |stored| stored.bytes) + fetched.counts.bytes
+}
