@@ -12,7 +12,7 @@ use crate::file::{CAUGHT_UP, FACILITY, meta};
 use crate::key::{Cipher, Kind, Tag, identity};
 use crate::pack::Unpack;
 use crate::writing::note_identity;
-use crate::{Attachment, Error, Personal, Role};
+use crate::{Attachment, Error, Looked, Personal, Role, Store};
 
 /// Unread notes are counted up to this many: to a reader more are just many, and counting them all takes time.
 pub const UNREAD_COUNTED: u64 = 100;
@@ -159,6 +159,28 @@ pub(crate) struct PersonRow {
     readers: Vec<String>,
 }
 
+impl Store {
+    /// At most `limit` of a person's notes, newest first, written at `since` or later, to be printed. `None` as with
+    /// [`Store::notes_of`].
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn notes_to_print(
+        &self,
+        user: &str,
+        person: &str,
+        since: i64,
+        limit: usize,
+    ) -> Result<Option<Page>, Error> {
+        let (user, id) = (user.to_owned(), person.to_owned());
+        let granted = |page: &Option<Page>| page.is_some().then(|| Some(person.to_owned()));
+        self.read(Looked::Print, granted, move |database| {
+            database.notes_since(&user, &id, since, limit)
+        })
+        .await
+    }
+}
+
 impl Database {
     /// The staff member, if the city knows and has not suspended them, nor the facility.
     pub(crate) fn staff(&self, user: &str) -> Result<Option<Staff>, Error> {
@@ -262,6 +284,24 @@ impl Database {
             display_name: row.display_name,
             note,
         }))
+    }
+
+    fn notes_since(
+        &self,
+        user: &str,
+        person: &str,
+        since: i64,
+        limit: usize,
+    ) -> Result<Option<Page>, Error> {
+        let Some(mut page) = self.notes_of(user, person, limit, None)? else {
+            return Ok(None);
+        };
+        let before = page.notes.len();
+        page.notes.retain(|note| note.time >= since);
+        if page.notes.len() < before {
+            page.older = None;
+        }
+        Ok(Some(page))
     }
 
     /// A page of the person's notes, newest first; `None` when there is no such person for this user.
