@@ -114,7 +114,6 @@ impl Cabinet {
             for database in self.databases() {
                 if database.keys.wrapping().generation() < newest.generation() {
                     database.rewrap(newest)?;
-                    // The renewal was begun for a key whose destroying may be among what the city says again.
                 }
             }
         }
