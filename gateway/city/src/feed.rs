@@ -37,6 +37,20 @@ pub trait FeedSink: Send + Sync {
     /// Applies an event and keeps its id, durably, in one step. Must be idempotent: after a cut the city may repeat it.
     fn apply(&self, event: FeedEvent) -> impl Future<Output = Result<(), SinkError>> + Send;
 
+    /// Applies events that came together, in their order, as [`FeedSink::apply`] does each. A sink that keeps them in one
+    /// transaction is far faster while it catches up.
+    fn apply_all(
+        &self,
+        events: Vec<FeedEvent>,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send {
+        async move {
+            for event in events {
+                self.apply(event).await?;
+            }
+            Ok(())
+        }
+    }
+
     /// The id of the last event applied, to resume after it.
     fn resume_from(&self) -> impl Future<Output = Result<Option<String>, SinkError>> + Send;
 
@@ -48,6 +62,13 @@ pub trait FeedSink: Send + Sync {
 impl<S: FeedSink> FeedSink for Arc<S> {
     fn apply(&self, event: FeedEvent) -> impl Future<Output = Result<(), SinkError>> + Send {
         (**self).apply(event)
+    }
+
+    fn apply_all(
+        &self,
+        events: Vec<FeedEvent>,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send {
+        (**self).apply_all(events)
     }
 
     fn resume_from(&self) -> impl Future<Output = Result<Option<String>, SinkError>> + Send {
@@ -329,9 +350,9 @@ impl<S: FeedSink> Follower<S> {
             };
             self.since = OffsetDateTime::now_utc();
             let parsed = parser.push(&piece, &mut frames);
-            for frame in frames.drain(..) {
-                self.take(frame).await?;
-            }
+            let (events, unreadable) = decode(frames.drain(..));
+            self.take(events).await?;
+            unreadable?;
             parsed?;
         }
     }
@@ -354,23 +375,12 @@ impl<S: FeedSink> Follower<S> {
         Ok(request)
     }
 
-    async fn take(&self, frame: Frame) -> Result<(), Ended> {
-        let Frame::Event { name, data, id } = frame else {
+    async fn take(&self, events: Vec<FeedEvent>) -> Result<(), Ended> {
+        if events.is_empty() {
             return Ok(());
-        };
-        if id
-            .as_deref()
-            .is_some_and(|id| id.len() > 256 || HeaderValue::from_str(id).is_err())
-        {
-            return Err(Ended::Event { name });
         }
-        // serde's message may quote the data, which is personal: only the name goes further.
-        let event = Event::decode(&name, &data).map_err(|_| Ended::Event { name })?;
-        let caught_up = event == Event::CaughtUp;
-        self.sink
-            .apply(FeedEvent { id, event })
-            .await
-            .map_err(Ended::Sink)?;
+        let caught_up = events.iter().any(|event| event.event == Event::CaughtUp);
+        self.sink.apply_all(events).await.map_err(Ended::Sink)?;
         if caught_up {
             self.state.send_replace(FeedState::CaughtUp {
                 at: OffsetDateTime::now_utc(),
@@ -378,6 +388,28 @@ impl<S: FeedSink> Follower<S> {
         }
         Ok(())
     }
+}
+
+/// The events of these frames up to the first that cannot be understood, which is never skipped.
+fn decode(frames: impl Iterator<Item = Frame>) -> (Vec<FeedEvent>, Result<(), Ended>) {
+    let mut events = Vec::new();
+    for frame in frames {
+        let Frame::Event { name, data, id } = frame else {
+            continue;
+        };
+        if id
+            .as_deref()
+            .is_some_and(|id| id.len() > 256 || HeaderValue::from_str(id).is_err())
+        {
+            return (events, Err(Ended::Event { name }));
+        }
+        // serde's message may quote the data, which is personal: only the name goes further.
+        match Event::decode(&name, &data) {
+            Ok(event) => events.push(FeedEvent { id, event }),
+            Err(_) => return (events, Err(Ended::Event { name })),
+        }
+    }
+    (events, Ok(()))
 }
 
 const fn why(error: &CityError) -> Why {
