@@ -59,9 +59,12 @@ fn strip(headers: &mut HeaderMap, doomed: fn(&str) -> bool) {
         .collect();
     for value in headers.get_all(header::CONNECTION) {
         let Ok(listed) = value.to_str() else { continue };
-        for option in listed.split(',') {
-            // "close" and "keep-alive" are options without a field of that name, or handled above.
-            if let Ok(name) = HeaderName::try_from(option.trim()) {
+        for option in listed.split(',').map(str::trim) {
+            // What nearly all say: options without a field of that name, or removed above.
+            if option.eq_ignore_ascii_case("close") || option.eq_ignore_ascii_case("keep-alive") {
+                continue;
+            }
+            if let Ok(name) = HeaderName::try_from(option) {
                 // Listing an end-to-end field does not let a client smuggle a request past its Host.
                 if name != header::HOST {
                     names.push(name);

@@ -8,7 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::Context,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::Request;
@@ -24,6 +24,8 @@ use crate::{
 
 /// HTTP/1.1 connections that may be under construction at once.
 const DIALS: usize = 16;
+/// How long a connection that came back whole is taken for open without asking it.
+const GLANCED: Duration = Duration::from_millis(2);
 
 pub(crate) struct Pool {
     pub(crate) site: Arc<SiteState>,
@@ -133,7 +135,10 @@ impl Pool {
         // The waker of this task is not wanted here: whoever uses the connection polls it again.
         let mut cx = Context::from_waker(std::task::Waker::noop());
         while let Some(mut h1) = inner.idle.pop() {
-            if self.is_fresh(&h1, generation, now) && h1.is_usable(&mut cx) {
+            // What has just been used was looked at then; should the site have closed it since, the request notices before a byte
+            // of it is sent, and goes to another.
+            let looked_at = now.saturating_duration_since(h1.idle_since) < GLANCED;
+            if self.is_fresh(&h1, generation, now) && (looked_at || h1.is_usable(&mut cx)) {
                 return Some(Lease::H1(h1));
             }
         }
