@@ -136,7 +136,8 @@ pub(crate) fn h2load(
         .args([
             "-D".to_owned(),
             time.as_secs().to_string(),
-            "--warm-up-time=1".to_owned(),
+            // With a warm-up its requests would not be counted, though the server's time for them is.
+            "--warm-up-time=0".to_owned(),
         ])
         .arg(format!("--log-file={}", log.display()))
         .arg(format!("--connect-to=127.0.0.1:{port}"))
