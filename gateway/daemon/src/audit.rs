@@ -439,11 +439,11 @@ mod tests {
         let checkpoint = Checkpoint {
             sequence: 1,
             count: 2,
-            head: gateway_audit::Digest([3; 32]),
+            head: Digest([3; 32]),
             log: Id([4; 16]),
             boot: Id([5; 16]),
             at: Timestamp(6),
-            key: gateway_audit::Digest([7; 32]),
+            key: Digest([7; 32]),
             facility: "tkh-1001".to_owned(),
         };
         let bytes = checkpoint.to_bytes();

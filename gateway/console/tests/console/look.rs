@@ -226,6 +226,13 @@ async fn the_pages_for_the_manager_are_usable() {
         ("training", "/training"),
         ("declarations", "/declarations"),
         ("report", "/report"),
+        ("device-days", "/devices/days"),
+        ("device-certificate", "/devices/certificate"),
+        ("exceptions", "/exceptions"),
+        (
+            "exception-new",
+            "/exceptions/new?device=11111111111111111111111111111111&check=PC-LOCK",
+        ),
     ] {
         look(name, &page(target).await);
     }

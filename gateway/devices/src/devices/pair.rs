@@ -131,7 +131,6 @@ impl Devices {
     fn certificate_of_the_city(&self, text: &str, now: Timestamp) -> Result<Registered, Error> {
         let unfit = || Error::Unfit("the certificate is not one of the city's");
         let chain = certificates(text).ok_or_else(unfit)?;
-        let (leaf, above) = chain.split_first().ok_or_else(unfit)?;
         let mut roots = RootCertStore::empty();
         for authority in &self.config.city_authorities {
             roots.add(authority.clone()).map_err(|_| unfit())?;
@@ -141,9 +140,12 @@ impl Devices {
             .build()
             .map_err(|_| unfit())?;
         let seconds = Duration::from_secs(u64::try_from(now.0).unwrap_or_default());
-        verifier
-            .verify_client_cert(leaf, above, UnixTime::since_unix_epoch(seconds))
-            .map_err(|_| unfit())?;
+        let now = UnixTime::since_unix_epoch(seconds);
+        // In any order: what comes out of PKCS#7 has none. An authority's own certificate is never taken for a PC's.
+        let leaf = chain
+            .iter()
+            .find(|leaf| verifier.verify_client_cert(leaf, &chain, now).is_ok())
+            .ok_or_else(unfit)?;
         let validity = Certificate::from_der(leaf)
             .map_err(|_| unfit())?
             .tbs_certificate
