@@ -34,7 +34,10 @@ fn page(notes: &Value) -> String {
     let level = if notes["caught_up"] == true {
         "市と同じ内容です".to_owned()
     } else {
-        format!("受け取り中、または市につながっていません（前回 {}）", shown(notes["caught_up_at"].as_i64()))
+        format!(
+            "受け取り中、または市につながっていません（前回 {}）",
+            shown(notes["caught_up_at"].as_i64())
+        )
     };
     let mut rows = vec![
         vec!["連絡の受け取り".to_owned(), level],
@@ -44,7 +47,11 @@ fn page(notes: &Value) -> String {
         ],
         vec![
             "保存した連絡".to_owned(),
-            format!("{}名・{}件", number(&notes["persons"]), number(&notes["notes"])),
+            format!(
+                "{}名・{}件",
+                number(&notes["persons"]),
+                number(&notes["notes"])
+            ),
         ],
         vec![
             "添付".to_owned(),
@@ -64,12 +71,33 @@ fn page(notes: &Value) -> String {
         ],
     ];
     if let Some(id) = files["waits_for"].as_str() {
-        rows.push(vec!["添付が待っているもの".to_owned(), waits_for(id).to_owned()]);
+        rows.push(vec![
+            "添付が待っているもの".to_owned(),
+            waits_for(id).to_owned(),
+        ]);
+    }
+    if !notes["rebuilding"].is_null() {
+        rows.push(vec![
+            "作り直し".to_owned(),
+            format!(
+                "{}件まで受け取りました（終わるまで、これまでの保存分を読めます）",
+                number(&notes["rebuilding"]["notes"])
+            ),
+        ]);
+    }
+    if notes["key_root"]["renewal_due"].as_bool() == Some(true) {
+        rows.push(vec![
+            "鍵の更新".to_owned(),
+            "待っています（支援が終わった方の鍵は消去済み。TPMの元の鍵は更新前です）".to_owned(),
+        ]);
     }
     if !notes["disk_full_since"].is_null() {
         rows.push(vec![
             "空き容量の不足".to_owned(),
-            format!("{}から（新しい連絡を保存できません）", shown(notes["disk_full_since"].as_i64())),
+            format!(
+                "{}から（新しい連絡を保存できません）",
+                shown(notes["disk_full_since"].as_i64())
+            ),
         ]);
     }
     aligned(&rows)
@@ -86,7 +114,13 @@ mod tests {
             "caught_up": true, "received": 70, "persons": 6, "notes": 60, "bytes": 123_456,
             "attachments": { "done": 3, "total": 9, "refused": 1, "not_kept": 2, "waits_for": "scanner" },
             "disk_full_since": 0,
+            "rebuilding": { "notes": 12 },
+            "key_root": { "generation": 3, "renewal_due": true },
         }));
+        assert!(
+            page.contains("12件まで") && page.contains("鍵の更新"),
+            "{page}"
+        );
         assert!(page.contains("3／9件"), "{page}");
         assert!(page.contains("ウイルス検査"), "{page}");
         assert!(page.contains("1970-01-01 09:00から"), "{page}");

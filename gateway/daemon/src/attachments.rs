@@ -20,7 +20,7 @@ use gateway_notes::{AttachmentCounts, Error, Judgement, Refusal, Store, Unjudged
 use gateway_policy::content::ContentRefusal;
 use gateway_policy::{Check, Effect, Gate};
 use gateway_proxy::judge_stored;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::certificates::{Certificates, chain};
@@ -82,6 +82,8 @@ pub(crate) struct Attachments {
     pub(crate) feed: watch::Receiver<FeedState>,
     pub(crate) endpoint: Endpoint,
     pub(crate) scanner: Scanner,
+    /// Told when the scanner does not answer.
+    pub(crate) trouble: Arc<Notify>,
     pub(crate) state_dir: PathBuf,
     pub(crate) progress: watch::Sender<Fetched>,
 }
@@ -247,7 +249,10 @@ impl Attachments {
             match self.judge(unjudged).await {
                 Some(judgement) => judged |= store.judge_attachment(attempt, judgement).await?,
                 // The scanner did not answer. The hindrance will say so, or it was a moment's.
-                None => tokio::time::sleep(LOOK).await,
+                None => {
+                    self.trouble.notify_one();
+                    tokio::time::sleep(LOOK).await;
+                }
             }
         }
         Ok(judged)

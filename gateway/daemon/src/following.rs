@@ -163,19 +163,26 @@ struct Hinting {
 
 impl FeedSink for Hinting {
     async fn apply(&self, event: FeedEvent) -> Result<(), SinkError> {
-        if matches!(event.event, wire::Event::Hint(_)) {
-            // What is hinted at does not matter: everything is looked at together.
-            self.hints.notify_one();
+        self.apply_all(vec![event]).await
+    }
+
+    async fn apply_all(&self, events: Vec<FeedEvent>) -> Result<(), SinkError> {
+        for event in &events {
+            if matches!(event.event, wire::Event::Hint(_)) {
+                // What is hinted at does not matter: everything is looked at together.
+                self.hints.notify_one();
+            }
+            if let wire::Event::Staff(staff) = &event.event
+                && staff.suspended
+            {
+                // Before the event is kept, or a crash in between would leave it for ever; it comes again until this is done.
+                let (pins, user) = (Arc::clone(&self.pins), staff.id.clone());
+                tokio::task::spawn_blocking(move || pins.remove(&user)).await??;
+            }
         }
-        if let wire::Event::Staff(staff) = &event.event
-            && staff.suspended
-        {
-            // Before the event is kept, or a crash in between would leave it for ever; it comes again until this is done.
-            let (pins, user) = (Arc::clone(&self.pins), staff.id.clone());
-            tokio::task::spawn_blocking(move || pins.remove(&user)).await??;
-        }
-        let done = self.sink.apply(event).await;
-        self.notes.took(&done);
+        let count = events.len();
+        let done = self.sink.apply_all(events).await;
+        self.notes.took(count, &done);
         done
     }
 

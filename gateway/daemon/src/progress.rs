@@ -41,6 +41,10 @@ impl Progress {
     /// For the control socket.
     pub(crate) async fn for_control(&self) -> Value {
         let stored = self.stored().await;
+        let keys = match self.notes.store() {
+            Some(store) => store.rebuilding().await.ok(),
+            None => None,
+        };
         let fetched = *self.fetched.borrow();
         let counts = fetched.counts;
         json!({
@@ -51,6 +55,9 @@ impl Progress {
             "persons": stored.as_ref().map_or(0, |stored| stored.persons),
             "notes": stored.as_ref().map_or(0, |stored| stored.notes),
             "bytes": bytes(stored.as_ref(), &fetched),
+            // A second store that is filled beside the one that is read.
+            "rebuilding": keys.and_then(|keys| keys.notes).map(|notes| json!({ "notes": notes })),
+            "key_root": keys.map(|keys| json!({ "generation": keys.generation, "renewal_due": keys.renewal_due })),
             "attachments": {
                 "done": counts.done,
                 "total": counts.total,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use gateway_city::feed::{FeedEvent, FeedSink, SinkError};
 use gateway_city::wire;
-use gateway_notes::{Change, KeyRoots, Guard, Limits, Opened, Personal, Store};
+use gateway_notes::{Change, Guard, KeyRoots, Limits, Opened, Personal, Store};
 use gateway_policy::Timestamp;
 use gateway_proxy::StaffSessions;
 use tokio::sync::{Notify, watch};
@@ -120,11 +120,12 @@ impl StoredNotes {
         self.in_use.send_modify(|_| ());
     }
 
-    /// How taking an event in has ended.
-    pub(crate) fn took<T>(&self, done: &Result<T, SinkError>) {
+    /// How taking so many events in has ended.
+    pub(crate) fn took<T>(&self, events: usize, done: &Result<T, SinkError>) {
         match done {
             Ok(_) => {
-                self.received.fetch_add(1, Ordering::Relaxed);
+                let events = u64::try_from(events).unwrap_or_default();
+                self.received.fetch_add(events, Ordering::Relaxed);
                 self.well();
                 self.news();
             }
@@ -297,14 +298,26 @@ impl FeedIntoStore {
 
 impl FeedSink for FeedIntoStore {
     async fn apply(&self, event: FeedEvent) -> Result<(), SinkError> {
-        self.take_effect(&event.event);
-        let caught_up = event.event == wire::Event::CaughtUp;
-        if let (Some(id), Some(change)) = (event.id, change(event.event)) {
+        self.apply_all(vec![event]).await
+    }
+
+    async fn apply_all(&self, events: Vec<FeedEvent>) -> Result<(), SinkError> {
+        for event in &events {
+            self.take_effect(&event.event);
+        }
+        let caught_up = events
+            .iter()
+            .any(|event| event.event == wire::Event::CaughtUp);
+        let kept: Vec<_> = events
+            .into_iter()
+            .filter_map(|event| {
+                let (id, change) = (event.id?, change(event.event)?);
+                Some(gateway_notes::Event { id, change })
+            })
+            .collect();
+        if !kept.is_empty() {
             let after = self.store.position().await?;
-            let event = gateway_notes::Event { id, change };
-            self.store
-                .apply(after, vec![event], posture::now().0)
-                .await?;
+            self.store.apply(after, kept, posture::now().0).await?;
         }
         if caught_up {
             // Resuming repeats no facility event: what the store was last told still stands.
