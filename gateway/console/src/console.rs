@@ -258,19 +258,27 @@ impl Console {
     async fn home(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
         let now = self.desk.now();
         let (status, setup) = (self.desk.status().await, self.desk.setup().await);
+        let manager = self.is_manager(request);
         let stored = match self.desk.store() {
             None => "まだありません".to_owned(),
             Some(store) => match store.status().await {
-                Ok(store) => format!("{}名・{}件", store.persons, store.notes),
+                // A number that grows would tell everybody that something was written about somebody.
+                Ok(store) if manager => format!("{}名・{}件", store.persons, store.notes),
+                Ok(_) => "保存しています".to_owned(),
                 // The home page has to come up exactly when something is broken.
                 Err(_) => "いま読み出せません".to_owned(),
             },
         };
         let stored = match self.desk.progress().await {
-            Some(progress) => stored + &progress::in_words(&progress),
+            Some(progress) => stored + &progress::in_words(&progress, manager),
             None => stored,
         };
-        let manager = self.is_manager(request);
+        let stored = match &self.desks.offline {
+            Some(offline) if offline.reading().is_err() => {
+                format!("{stored}（いまは読めません。市の連絡帳につながると読めるようになります）")
+            }
+            _ => stored,
+        };
         let mut headline = headline(setup.ready, &status);
         let report = match &self.desks.report {
             Some(desk) => desk.report().await.ok(),

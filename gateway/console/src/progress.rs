@@ -3,23 +3,27 @@
 use crate::Progress;
 use crate::moment::minute;
 
-/// What follows the number of stored persons and notes.
-pub(crate) fn in_words(progress: &Progress) -> String {
+/// What follows the number of stored persons and notes; numbers only where `counted`: for the manager.
+pub(crate) fn in_words(progress: &Progress, counted: bool) -> String {
     let mut words = String::new();
-    if progress.attachments_total > 0 {
+    if counted && progress.attachments_total > 0 {
         words.push_str(&format!(
             "・添付{}／{}件",
             progress.attachments_done, progress.attachments_total
         ));
     }
-    if progress.attachments_refused > 0 {
+    if counted && progress.attachments_refused > 0 {
         words.push_str(&format!(
             "（うち{}件は保存できない添付です）",
             progress.attachments_refused
         ));
     }
     if !progress.caught_up && progress.received > 0 {
-        words.push_str(&format!("（受け取り中：{}件）", progress.received));
+        if counted {
+            words.push_str(&format!("（受け取り中：{}件）", progress.received));
+        } else {
+            words.push_str("（受け取り中）");
+        }
     }
     if progress.waits_for_scanner {
         words.push_str("。添付の保存は、ウイルス検査が使えるまで待っています");
@@ -40,7 +44,7 @@ mod tests {
 
     #[test]
     fn what_is_in_order_is_short_and_what_is_not_is_said() {
-        assert_eq!(in_words(&Progress::default()), "");
+        assert_eq!(in_words(&Progress::default(), true), "");
         let level = Progress {
             caught_up: true,
             received: 9,
@@ -48,13 +52,14 @@ mod tests {
             attachments_total: 3,
             ..Progress::default()
         };
-        assert_eq!(in_words(&level), "・添付3／3件");
+        assert_eq!(in_words(&level, true), "・添付3／3件");
+        assert_eq!(in_words(&level, false), "");
         let full = Progress {
             disk_full: Some(Timestamp(0)),
             waits_for_scanner: true,
             ..level
         };
-        let words = in_words(&full);
+        let words = in_words(&full, false);
         assert!(words.contains("空き容量") && words.contains("ウイルス検査"));
     }
 }

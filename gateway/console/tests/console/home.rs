@@ -1,8 +1,11 @@
 use gateway_console::Link;
+use gateway_notes::Role;
 use gateway_policy::{Certificate, Check, Evidence, Standing};
 use http::StatusCode;
 
-use crate::desk::{BOX, NOW, TestDesk, console, console_with_notes, failing, get, never_measured};
+use crate::desk::{
+    BOX, NOW, TestDesk, console, console_with_notes, failing, get, never_measured, signed_in,
+};
 
 #[tokio::test]
 async fn a_box_that_works_is_green_and_asks_for_nothing() {
@@ -12,9 +15,20 @@ async fn a_box_that_works_is_green_and_asks_for_nothing() {
     page.shows("連絡帳をいつもどおり利用できます。")
         .shows("いま、することはありません。")
         .shows("lights green")
-        .shows("2名・4件")
+        .shows("保存しています")
+        .hides("2名・")
         .shows("0293-22-0080")
         .shows("ただいま受付時間外です。次は11月24日（火）9:00から");
+}
+
+#[tokio::test]
+async fn how_much_is_stored_is_told_to_the_manager_alone() {
+    let (console, _desk, _directory) = console_with_notes().await;
+    for (user, role, told) in [("sato", Role::Staff, false), ("kanri", Role::Manager, true)] {
+        let cookie = signed_in(&console, user, role, None).await;
+        let page = get(BOX, "/").cookie(&cookie).ask(&console).await;
+        assert_eq!(page.text().contains("2名・4件"), told, "{user}");
+    }
 }
 
 #[tokio::test]
