@@ -311,3 +311,111 @@ fn what_an_agent_reports_warns_restricts_and_blocks_as_time_passes() {
     let (status, answer) = pc.post("device/osquery/v1/config", &json!({"node_key": "x"}), &[]);
     assert_eq!((status, answer), (200, json!({"node_invalid": true})));
 }
+
+/// The manager's PC, registered as such; only it may open an emergency with the PIN.
+fn managers_pc<'a>(facility: &'a Facility, newcomer: &Seat<'_>) -> Seat<'a> {
+    newcomer.signs_in_as_manager();
+    let pc = pair(facility, newcomer, "office", "linux");
+    pc.signs_in_as_manager();
+    let pin = [("pin", "482915"), ("pin_again", "482915")];
+    let set = wait::until("the PIN to be set", SOON, || {
+        let page = pc.submits("break-glass/pin", &pin);
+        page.says("設定してあります").then_some(())
+    });
+    set.unwrap();
+    pc
+}
+
+/// What the city was told of emergencies: how often, and the last.
+fn told_the_city(facility: &Facility) -> Option<(u64, serde_json::Value)> {
+    let all = facility.city.statistics().ok()?["reports"].clone();
+    let incident = all
+        .as_array()?
+        .iter()
+        .find(|report| report["kind"] == "incident" && report["last"]["kind"] == "break-glass")?;
+    Some((incident["count"].as_u64()?, incident["last"].clone()))
+}
+
+#[test]
+fn an_emergency_is_opened_offline_from_the_managers_pc_alone_and_the_city_hears_of_it_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let clock = WallClock::new(directory.path()).unwrap();
+    let mut facility = Facility::start(Options {
+        refuse_unknown_devices: true,
+        clock: Some(clock.clone()),
+        ..Options::default()
+    })
+    .unwrap();
+    let (certificate, stranger_page) = {
+        let newcomer = Seat::new(&facility, "newcomer");
+        let pc = managers_pc(&facility, &newcomer);
+        (pc.certificate.clone(), pc.notebook("staff/login"))
+    };
+    // The scanner dies, and then the line.
+    facility.clamd.kill();
+    clock.advance(Duration::from_secs(20 * 60)).unwrap();
+    wait::until("the block", SOON, || {
+        let log = facility.gateway.log();
+        log.contains("effect=Block rule=\"AV-ALIVE\"").then_some(())
+    })
+    .unwrap();
+    facility.city.process().kill();
+    let opens = [("pin", "482915"), ("reason", "disaster")];
+    {
+        let stranger = Seat::new(&facility, "newcomer");
+        let mut pc = Seat::new(&facility, "office");
+        pc.certificate = certificate.clone();
+        assert_eq!(pc.open(&stranger_page).status, 403);
+        let refused = stranger.submits("break-glass/open", &opens);
+        assert_eq!(refused.status, 403, "{refused:?}");
+        let opened = pc.submits("break-glass/open", &opens);
+        assert!(opened.says("いま解除しています"), "{opened:?}");
+        // The gate lets the manager's PC through: what is missing now is the city. A stranger is one in an emergency too.
+        let page = pc.open(&stranger_page);
+        assert!(page.says("連絡帳につながりません"), "{page:?}");
+        assert_eq!(stranger.open(&stranger_page).status, 403);
+    }
+    let log = facility.gateway.log();
+    let declared = |line: &&str| line.contains("an emergency is declared");
+    assert_eq!(log.lines().filter(declared).count(), 1);
+
+    // A restart meanwhile, and then the line is back.
+    facility.gateway.restart().unwrap();
+    facility.city.restart().unwrap();
+    let (_, told) = wait::until("the city to hear of it", Duration::from_secs(120), || {
+        told_the_city(&facility)
+    })
+    .unwrap();
+    let summary = told["summary"].as_str().unwrap();
+    assert!(summary.contains("災害への対応") && summary.contains("暗証番号"));
+    wait::until("the box to keep that it was told", SOON, || {
+        let log = facility.gateway.log();
+        log.contains("the city has been told of an emergency")
+            .then_some(())
+    })
+    .unwrap();
+    let told_again = || {
+        let log = facility.gateway.log();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("told of an emergency"));
+        lines.count()
+    };
+    let before = told_again();
+    // It is drawn out an hour later: that is news, and once more only once.
+    clock.advance(Duration::from_secs(3_600)).unwrap();
+    let mut pc = Seat::new(&facility, "office");
+    pc.certificate = certificate;
+    let renewed = pc.submits("break-glass/open", &opens);
+    assert!(renewed.says("いま解除しています"), "{renewed:?}");
+    wait::until(
+        "the city to hear of it again",
+        Duration::from_secs(120),
+        || {
+            let (_, last) = told_the_city(&facility)?;
+            (last["id"] != told["id"]).then_some(())
+        },
+    )
+    .unwrap();
+    assert!(told_again() <= before + 1);
+}
