@@ -71,8 +71,8 @@ async fn live(
     let asked = shared.routes.classify(route.target, &request);
     if let Some(device) = connection.device {
         // What an agent sends by itself is nobody's doing, though it sends.
-        let by_program = matches!(route.target, Target::Console)
-            && request.uri().path().starts_with(OF_AGENTS);
+        let by_program =
+            matches!(route.target, Target::Console) && request.uri().path().starts_with(OF_AGENTS);
         let by_person = headers::is_by_person(request.method(), request.headers());
         (shared.seen)(device, by_person && !by_program);
     }
