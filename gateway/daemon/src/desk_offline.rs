@@ -162,7 +162,8 @@ fn too_many() -> Message {
 fn out_of_order() -> Message {
     Message {
         sentence: "いま、PINを確かめられません。".into(),
-        next_step: "数分たってから、もう一度お試しください。急ぎの連絡は電話でしてください。".into(),
+        next_step: "数分たってから、もう一度お試しください。急ぎの連絡は電話でしてください。"
+            .into(),
         code: "O-TROUBLE".into(),
     }
 }

@@ -15,9 +15,7 @@ use std::time::{Duration, Instant};
 
 use gateway_audit::Status;
 use gateway_city::feed::FeedState;
-use gateway_policy::offline::{
-    Clocks, Contact, Locked, OfflineRules, Reading, TpmClock, reading,
-};
+use gateway_policy::offline::{Clocks, Contact, Locked, OfflineRules, Reading, TpmClock, reading};
 use gateway_policy::{Policy, Timestamp};
 use gateway_tpm::TimeVault;
 use tokio::sync::{Notify, watch};
@@ -184,11 +182,12 @@ impl Offline {
 
     /// Takes up what was kept, and goes on keeping. Never ends.
     pub(crate) async fn keep(self: Arc<Self>, mut steps: Steps) {
-        let mut feed = self.feed.clone();
+        let (mut feed, mut policies) = (self.feed.clone(), self.policies.clone());
         let mut told = None;
         let mut taken_up = false;
         loop {
             feed.borrow_and_update();
+            policies.borrow_and_update();
             let outcome = self.look(&mut taken_up).await;
             let pause = if outcome.is_ok() { TICK } else { RETRY };
             match outcome {
@@ -202,6 +201,8 @@ impl Offline {
             tokio::select! {
                 () = steps.sleep(pause) => {}
                 Ok(()) = feed.changed() => {}
+                // What it permits is kept with the contact, or a clock set back to before it began would undo it.
+                Ok(()) = policies.changed() => {}
                 () = self.told.notified() => {}
             }
         }
@@ -262,10 +263,10 @@ impl Offline {
             granted: self.policies.borrow().offline(),
         };
         let before = known.contact.replace(contact);
-        let narrowed = before.is_none_or(|before| before.granted != contact.granted);
+        let changed = before.is_none_or(|before| before.granted != contact.granted);
         let due = known.kept.is_none_or(|kept| kept.elapsed() >= KEEPING);
         let floor = self.clocks(known).floor.max(contact.at);
         known.floor = Some(floor);
-        (due || narrowed).then_some((contact, floor))
+        (due || changed).then_some((contact, floor))
     }
 }

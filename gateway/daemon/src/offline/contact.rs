@@ -66,9 +66,8 @@ pub(super) fn write(
 
 fn encode(contact: &Contact, floor: Timestamp) -> Vec<u8> {
     let Contact { at, tpm, granted } = contact;
-    let flags = u8::from(granted.store)
-        | u8::from(granted.sessions) << 1
-        | u8::from(granted.pin) << 2;
+    let flags =
+        u8::from(granted.store) | u8::from(granted.sessions) << 1 | u8::from(granted.pin) << 2;
     [
         MAGIC.as_slice(),
         &at.0.to_be_bytes(),

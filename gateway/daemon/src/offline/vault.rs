@@ -1,8 +1,6 @@
 //! What the time without the city needs of a TPM that may come late.
 
-use gateway_tpm::{
-    CounterVault, PepperKey, PepperVault, Secret, TimeVault, TpmTime, VaultError,
-};
+use gateway_tpm::{CounterVault, PepperKey, PepperVault, Secret, TimeVault, TpmTime, VaultError};
 
 use crate::late_vault::LateVault;
 

@@ -80,8 +80,9 @@ impl PinFile {
             .and_then(|blob| vault.unseal(&blob))
             .and_then(|secret| Ok((PepperKey::from_bytes(&pepper)?, secret)));
         match opened {
-            Ok((pepper, secret)) => Ok(content_key_of(secret.as_bytes())
-                .map(|content| Keys { pepper, content })),
+            Ok((pepper, secret)) => {
+                Ok(content_key_of(secret.as_bytes()).map(|content| Keys { pepper, content }))
+            }
             // Cleared, exchanged or damaged.
             Err(error) if error.is_permanent() => {
                 tracing::warn!(event = "offline-pins-void", %error, "the keys of the offline PINs are lost: all of them are void");

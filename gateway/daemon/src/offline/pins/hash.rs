@@ -40,8 +40,7 @@ pub(super) fn tag(
     pin: &Pin,
     salt: &[u8; SALT],
 ) -> Result<Tag, Trouble> {
-    let parameters =
-        Params::new(MEMORY_KIB, PASSES, 1, Some(32)).map_err(|_| Trouble::System)?;
+    let parameters = Params::new(MEMORY_KIB, PASSES, 1, Some(32)).map_err(|_| Trouble::System)?;
     let mut stretched = Zeroizing::new([0; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters)
         .hash_password_into(pin.as_bytes(), salt, stretched.as_mut_slice())

@@ -70,13 +70,18 @@ fn the_right_pin_is_known_after_a_restart_and_nothing_readable_is_on_the_disk() 
     let pins = bench.pins();
     assert_eq!(try_from_anywhere(&pins, USER, "803917"), Attempt::Right);
     assert_eq!(try_from_anywhere(&pins, USER, "803918"), Attempt::Refused);
-    assert_eq!(try_from_anywhere(&pins, "sakura-02", "803917"), Attempt::Refused);
+    assert_eq!(
+        try_from_anywhere(&pins, "sakura-02", "803917"),
+        Attempt::Refused
+    );
     let since = pins.standing(USER).unwrap().unwrap().since;
     assert_eq!(since, NOW);
     for file in std::fs::read_dir(bench.folder()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         for text in ["803917", USER] {
-            let shows = bytes.windows(text.len()).any(|part| part == text.as_bytes());
+            let shows = bytes
+                .windows(text.len())
+                .any(|part| part == text.as_bytes());
             assert!(!shows, "{text}");
         }
     }
@@ -201,7 +206,10 @@ fn a_removed_pin_is_gone_after_a_restart_and_another_tpm_opens_none() {
     drop(pins);
     let pins = bench.pins();
     assert_eq!(try_from_anywhere(&pins, USER, "803917"), Attempt::Refused);
-    assert_eq!(try_from_anywhere(&pins, "sakura-02", "520863"), Attempt::Right);
+    assert_eq!(
+        try_from_anywhere(&pins, "sakura-02", "520863"),
+        Attempt::Right
+    );
     drop(pins);
 
     // The disk in another box.
@@ -213,5 +221,8 @@ fn a_removed_pin_is_gone_after_a_restart_and_another_tpm_opens_none() {
         std::fs::copy(file.path(), other.folder().join(file.file_name())).unwrap();
     }
     let pins = other.pins();
-    assert_eq!(try_from_anywhere(&pins, "sakura-02", "520863"), Attempt::Refused);
+    assert_eq!(
+        try_from_anywhere(&pins, "sakura-02", "520863"),
+        Attempt::Refused
+    );
 }
