@@ -93,6 +93,14 @@ enum Task {
         #[command(flatten)]
         at: At,
     },
+    /// もう使われないファイルを探す / Find files that no box asks for any more; removes nothing without --remove
+    Prune {
+        #[command(flatten)]
+        at: At,
+        /// 見つけたファイルを消す / remove what was found
+        #[arg(long)]
+        remove: bool,
+    },
     /// 施設の機器と同じ手順で確かめる / Check everything the way a box does
     Verify {
         #[command(flatten)]
@@ -364,6 +372,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<String, ReleaseError> {
                 "{}署名を待ちます (waits for signatures)",
                 repository.show()?
             ))
+        }
+        Task::Prune { at, remove } => {
+            let repository = at.open()?;
+            let found = repository.prune(*remove)?;
+            let list: String = found
+                .files
+                .iter()
+                .map(|path| format!("{}\n", path.display()))
+                .collect();
+            let (count, bytes) = (found.files.len(), found.bytes);
+            Ok(if *remove {
+                format!("{list}{count}個 {bytes}バイトを消しました (removed)")
+            } else {
+                format!(
+                    "{list}{count}個 {bytes}バイト。消すには --remove を付けてください (nothing removed; add --remove)"
+                )
+            })
         }
         Task::Show { at } => Ok(at.open()?.show()?.to_string()),
         Task::Verify { at, root } => verify(&at.open()?, root.as_deref(), now),

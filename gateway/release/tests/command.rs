@@ -117,6 +117,48 @@ fn a_city_makes_keys_signs_publishes_replaces_a_key_and_verifies() {
     assert!(said.contains("root 2"), "{said}");
     let said = desk.done("show -r tuf");
     assert!(!said.contains("署名待ち"), "{said}");
+
+    // A second policy: the first one's files are named by nothing any more. What is staged, and what is not ours, stays.
+    let policy = |version: u32| {
+        format!(
+            r#"{{"version":{version},"not_before":{},"expires":{},"facilities":["*"]}}"#,
+            now - 60,
+            now + 86_400
+        )
+    };
+    std::fs::write(desk.path("policy.json"), policy(2)).unwrap();
+    desk.done("add policy -r tuf policy.json");
+    desk.sign("city");
+    desk.done(PUBLISH);
+    std::fs::write(desk.path("policy.json"), policy(3)).unwrap();
+    desk.done("add policy -r tuf policy.json");
+    std::fs::write(desk.path("tuf/targets/README"), "by hand").unwrap();
+    let targets = |desk: &Desk| {
+        std::fs::read_dir(desk.path("tuf/targets/policy")).map_or(0, |files| files.count())
+    };
+    let before = targets(&desk);
+    let said = desk.done("prune -r tuf");
+    assert!(
+        said.contains("nothing removed") && said.contains("1.policy.json"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("root.json") && !said.contains("README"),
+        "{said}"
+    );
+    assert_eq!(targets(&desk), before);
+    let said = desk.done("prune -r tuf --remove");
+    assert!(said.contains("(removed)"), "{said}");
+    assert_eq!(targets(&desk), 2, "the one in force and the one that waits");
+    assert!(!desk.path("tuf/metadata/1.policy.json").exists());
+    assert!(desk.path("tuf/metadata/1.root.json").exists());
+    assert!(desk.path("tuf/targets/README").exists());
+    let said = desk.done("verify -r tuf --root tuf/metadata/1.root.json");
+    assert!(said.contains("root 2"), "{said}");
+    assert!(desk.done("prune -r tuf").starts_with("0"));
+    desk.sign("city");
+    desk.done(PUBLISH);
+    desk.done("verify -r tuf");
 }
 
 #[test]
