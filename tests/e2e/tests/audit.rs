@@ -407,34 +407,64 @@ fn a_log_put_back_to_an_older_copy_with_its_checkpoints_is_refused_by_the_city()
     );
 }
 
+/// The test virus in a file whose name nobody may find anywhere, and its SHA-256.
+fn infected(facility: &Facility) -> (PathBuf, String) {
+    let file = facility.directory().join("山田太郎.txt");
+    fs::write(&file, test_harness::clamd::eicar()).unwrap();
+    let sum = Command::new("sha256sum").arg(&file).output().unwrap();
+    let sum = String::from_utf8(sum.stdout).unwrap();
+    let digest = sum.trim_start_matches('\\').split(' ').next().unwrap();
+    (file, digest.to_owned())
+}
+
+/// Somebody who has a person's page open; answers with the token of its form.
+fn with_a_page_open(facility: &Facility) -> (Visitor, String) {
+    let visitor = Visitor::new(facility, "sakura-01");
+    let page = visitor.sign_in(facility, "sakura-01");
+    assert!(page.says("支援対象者"), "{page:?}");
+    let page = visitor.open(&person(facility));
+    let (_, after) = page.body.split_once("name=\"csrf\" value=\"").unwrap();
+    (visitor, after.split('"').next().unwrap().to_owned())
+}
+
+fn person(facility: &Facility) -> String {
+    format!("{}staff/persons/p-1001", facility.gateway.portal_url())
+}
+
+fn attaches(facility: &Facility, (visitor, csrf): &(Visitor, String), file: &Path) -> u16 {
+    let portal = facility.gateway.portal_url();
+    visitor
+        .send(&[
+            "--header",
+            "Accept: text/html",
+            "--header",
+            &format!("Origin: {}", portal.trim_end_matches('/')),
+            "--form-string",
+            &format!("csrf={csrf}"),
+            "--form-string",
+            "text=添付します。",
+            "--form",
+            &format!("attachment=@{};type=text/plain", file.display()),
+            &format!("{}/notes", person(facility)),
+        ])
+        .status
+}
+
+/// Incidents of this kind that the city has: how many reports, and the newest.
+fn incidents(facility: &Facility) -> Option<(u64, Value)> {
+    let reports = facility.city.statistics().ok()?["reports"].clone();
+    let mut all = reports.as_array()?.iter();
+    let found = all.find(|report| report["kind"] == "incident")?;
+    Some((found["count"].as_u64()?, found["last"].clone()))
+}
+
 #[test]
 fn an_infected_upload_is_an_entry_without_a_name_and_an_incident_at_the_city() {
     let facility = facility();
     until_acknowledged(&facility, 1);
-    let visitor = Visitor::new(&facility, "sakura-01");
-    let page = visitor.sign_in(&facility, "sakura-01");
-    assert!(page.says("支援対象者"), "{page:?}");
-    let portal = facility.gateway.portal_url();
-    let person = format!("{portal}staff/persons/p-1001");
-    let page = visitor.open(&person);
-    let (_, after) = page.body.split_once("name=\"csrf\" value=\"").unwrap();
-    let csrf = after.split('"').next().unwrap();
-    let file = facility.directory().join("山田太郎.txt");
-    fs::write(&file, test_harness::clamd::eicar()).unwrap();
-    let answer = visitor.send(&[
-        "--header",
-        "Accept: text/html",
-        "--header",
-        &format!("Origin: {}", portal.trim_end_matches('/')),
-        "--form-string",
-        &format!("csrf={csrf}"),
-        "--form-string",
-        "text=添付します。",
-        "--form",
-        &format!("attachment=@{};type=text/plain", file.display()),
-        &format!("{person}/notes"),
-    ]);
-    assert_eq!(answer.status, 403, "{answer:?}");
+    let visit = with_a_page_open(&facility);
+    let (file, digest) = infected(&facility);
+    assert_eq!(attaches(&facility, &visit, &file), 403);
     let entry = wait::until("the entry", SOON, || {
         entries(&log_of(&facility))
             .into_iter()
@@ -443,14 +473,56 @@ fn an_infected_upload_is_an_entry_without_a_name_and_an_incident_at_the_city() {
     .unwrap();
     assert_eq!(entry["what"], "infected");
     assert_eq!(entry["direction"], "upload");
+    // Of the file, not of the form around it.
+    assert_eq!(entry["digest"], json!(digest));
+    let signature = entry["signature"].as_str().unwrap().to_owned();
+    assert!(signature.to_lowercase().contains("eicar"), "{entry}");
     let mut members: Vec<&String> = entry.as_object().unwrap().keys().collect();
     members.sort();
-    assert_eq!(members, ["at", "direction", "kind", "n", "what"]);
-    wait::until("the incident", SOON, || {
-        let reports = facility.city.statistics().ok()?["reports"].clone();
-        let mut all = reports.as_array()?.iter();
-        all.any(|report| report["kind"] == "incident" && report["last"]["kind"] == "malware")
-            .then_some(())
+    assert_eq!(
+        members,
+        [
+            "at",
+            "digest",
+            "direction",
+            "kind",
+            "n",
+            "signature",
+            "what"
+        ]
+    );
+    let (count, last) = wait::until("the incident", SOON, || incidents(&facility)).unwrap();
+    assert_eq!((count, &last["kind"]), (1, &json!("malware")), "{last}");
+    assert_eq!(last["evidence"], json!(digest));
+    assert_eq!(last["signature"], json!(signature));
+    assert_eq!(last["direction"], "upload");
+    assert!(!last.to_string().contains("山田"));
+}
+
+#[test]
+fn an_incident_found_while_the_city_is_away_outlives_a_power_cut_and_arrives_once() {
+    let mut facility = facility();
+    until_acknowledged(&facility, 1);
+    let visit = with_a_page_open(&facility);
+    let (file, digest) = infected(&facility);
+    facility.city.process().kill();
+    // Whatever the person is told without the city: the body was looked into, and stopped.
+    let status = attaches(&facility, &visit, &file);
+    assert_eq!(status, 403);
+    let waiting = facility.gateway.state_directory().join("incidents.json");
+    wait::until("the incident on the disk", SOON, || {
+        let text = fs::read_to_string(&waiting).ok()?;
+        text.contains(&digest).then_some(())
     })
     .unwrap();
+    facility.gateway.process().kill();
+    facility.gateway.start_again().unwrap();
+    facility.city.restart().unwrap();
+    let (count, last) = wait::until("the incident", SOON, || incidents(&facility)).unwrap();
+    assert_eq!((count, &last["evidence"]), (1, &json!(digest)), "{last}");
+    wait::until("nothing to wait any more", SOON, || {
+        (fs::read_to_string(&waiting).ok()? == "[]").then_some(())
+    })
+    .unwrap();
+    assert_eq!(incidents(&facility).unwrap().0, 1);
 }
