@@ -250,6 +250,7 @@ mod tests {
             peer: [127, 0, 0, 1].into(),
             staff: None,
             device: None,
+            view: crate::ViewId::default(),
         };
         asked(&request, &HeaderValue::from_static("\"t\""), 10)
     }

@@ -20,6 +20,11 @@ pub(crate) fn date(at: Timestamp) -> String {
     format!("{}月{}日（{}）", date.month, date.day, weekday(date))
 }
 
+/// 2026年11月24日（火）
+pub(crate) fn full_date(at: Timestamp) -> String {
+    format!("{}年{}", Date::in_japan(at).year, date(at))
+}
+
 /// 9:05
 pub(crate) fn clock(at: Timestamp) -> String {
     let seconds = Date::in_japan(at).midnight_in_japan().age(at);

@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::console::{Console, Verb, get, method};
 use crate::moment::minute;
-use crate::notes_views::{Day, Draft, Notes, OneNote, Persons, Print, days, unread};
+use crate::notes_views::{Day, Days, Draft, Notes, OneNote, Persons, Print, days, unread};
 use crate::reader::{Reading, cursor, decode, encode};
 use crate::response::{Fault, Page, Referrer, content_policy, html, see_other};
 use crate::{ConsoleRequest, form};
@@ -101,7 +101,13 @@ impl Console {
             name: page.display_name,
             older: page.older.map(|cursor| format!("{path}?before={cursor}")),
             days: self
-                .days(&reading, person, page.notes, page.read_upto)
+                .days(
+                    &reading,
+                    person,
+                    page.notes,
+                    page.read_upto,
+                    Days::From(self.desk.now()),
+                )
                 .await?,
             unread: unread(page.unread),
             newest_number: page.newest_number,
@@ -130,7 +136,13 @@ impl Console {
             .ok_or(Fault::NotFound)?;
         // Whether it was read says the list; here it is being read.
         let days = self
-            .days(&reading, person, vec![found.note], i64::MAX)
+            .days(
+                &reading,
+                person,
+                vec![found.note],
+                i64::MAX,
+                Days::From(self.desk.now()),
+            )
             .await?;
         let view = OneNote {
             frame: self.frame("1件の連絡", "notes", request).await,
@@ -167,7 +179,9 @@ impl Console {
         let view = Print {
             frame: self.frame("印刷用の連絡", "notes", request).await,
             name: page.display_name,
-            days: self.days(&reading, person, page.notes, i64::MAX).await?,
+            days: self
+                .days(&reading, person, page.notes, i64::MAX, Days::InFull)
+                .await?,
             path: format!("/notes/{}", encode(person)),
             span,
             spans,
@@ -228,6 +242,7 @@ impl Console {
         person: &str,
         notes: Vec<StoredNote>,
         read_upto: i64,
+        called: Days,
     ) -> Result<Vec<Day>, Fault> {
         let now = self.desk.now();
         let ids: Vec<String> = notes
@@ -245,6 +260,6 @@ impl Console {
                 .map_err(Fault::Store)?
                 .unwrap_or_default()
         };
-        Ok(days(&encode(person), notes, read_upto, &standings, now))
+        Ok(days(&encode(person), notes, read_upto, &standings, called))
     }
 }

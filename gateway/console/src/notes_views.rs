@@ -10,7 +10,7 @@ use gateway_notes::{
 use gateway_policy::Timestamp;
 use gateway_policy::calendar::Date;
 
-use crate::moment::{clock, date, day};
+use crate::moment::{clock, date, full_date};
 use crate::pages::{Banner, Frame, Time};
 use crate::reader::encode;
 
@@ -196,6 +196,15 @@ pub(crate) fn note_path(person: &str, note: &str) -> String {
     format!("/notes/{person}/note/{}", encode(note))
 }
 
+/// How days are called.
+#[derive(Clone, Copy)]
+pub(crate) enum Days {
+    /// Seen from this moment: 今日, 昨日.
+    From(Timestamp),
+    /// With the year, because it is read at another time.
+    InFull,
+}
+
 /// Notes by day, in the order given. `standings` are those of all their attachments, in the same order; where they are
 /// missing, nothing is said to be here.
 pub(crate) fn days(
@@ -203,7 +212,7 @@ pub(crate) fn days(
     notes: Vec<StoredNote>,
     read_upto: i64,
     standings: &[Standing],
-    now: Timestamp,
+    called: Days,
 ) -> Vec<Day> {
     let mut standings = standings.iter();
     let mut days: Vec<(Date, Day)> = Vec::new();
@@ -216,7 +225,10 @@ pub(crate) fn days(
             _ => days.push((
                 of,
                 Day {
-                    heading: heading(at, now),
+                    heading: match called {
+                        Days::From(now) => heading(at, now),
+                        Days::InFull => full_date(at),
+                    },
                     notes: vec![view],
                 },
             )),
@@ -238,7 +250,7 @@ fn heading(at: Timestamp, now: Timestamp) -> String {
     if of.year == Date::in_japan(now).year {
         date(at)
     } else {
-        day(at)
+        full_date(at)
     }
 }
 
@@ -349,7 +361,7 @@ mod tests {
             (NOW.plus(-30_000), "今日　11月24日（火）"),
             (NOW.plus(-32_400), "昨日　11月23日（月）"),
             (NOW.plus(-2 * 86_400), "11月22日（日）"),
-            (NOW.plus(-330 * 86_400), "2025年12月29日"),
+            (NOW.plus(-330 * 86_400), "2025年12月29日（月）"),
         ] {
             assert_eq!(heading(at, NOW), called);
         }

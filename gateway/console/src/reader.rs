@@ -195,8 +195,8 @@ impl Console {
 }
 
 async fn fetched(store: &Store) -> Result<Option<String>, Fault> {
-    let status = store.status().await.map_err(Fault::Store)?;
-    Ok(status.caught_up.map(|seconds| minute(Timestamp(seconds))))
+    let caught_up = store.caught_up().await.map_err(Fault::Store)?;
+    Ok(caught_up.map(|seconds| minute(Timestamp(seconds))))
 }
 
 fn set_cookie(page: &mut Page, cookie: &str) -> Result<(), Fault> {

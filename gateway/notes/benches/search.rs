@@ -104,7 +104,9 @@ async fn fill(directory: &Path) -> Store {
     eprintln!(
         "{NOTES} notes stored in {:.1} s, {} bytes on disk",
         start.elapsed().as_secs_f32(),
-        std::fs::metadata(directory.join("notes.db")).unwrap().len()
+        std::fs::metadata(directory.join("a/notes.db"))
+            .unwrap()
+            .len()
     );
     store
 }

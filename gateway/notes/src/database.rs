@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, params};
 
@@ -30,6 +31,13 @@ pub(crate) struct Database {
     pub(crate) limits: Limits,
     pub(crate) attachments: AttachmentPolicy,
     pub(crate) directory: PathBuf,
+    /// Another one for each database that is opened or made anew in this process.
+    pub(crate) identity: u64,
+}
+
+fn next_identity() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 impl Database {
@@ -52,6 +60,7 @@ impl Database {
             limits,
             attachments: AttachmentPolicy::default(),
             directory: directory.to_owned(),
+            identity: next_identity(),
         };
         database.sweep_attachments()?;
         database.stay_switched_off()?;
@@ -69,7 +78,22 @@ impl Database {
             limits,
             attachments: AttachmentPolicy::default(),
             directory: directory.to_owned(),
+            identity: next_identity(),
         })
+    }
+
+    /// Another connection to a database, to read what concerns persons, staff and notices; it knows neither what is kept at
+    /// most nor how much there is.
+    pub(crate) fn to_read(directory: &Path, connection: Connection, keys: Keyring) -> Self {
+        Self {
+            connection,
+            keys,
+            totals: Totals::default(),
+            limits: Limits::default(),
+            attachments: AttachmentPolicy::default(),
+            directory: directory.to_owned(),
+            identity: next_identity(),
+        }
     }
 
     /// Erases everything and begins with an empty database under these keys.
@@ -81,6 +105,7 @@ impl Database {
         self.connection = file::create(&self.directory, &keys)?;
         self.keys = keys;
         self.totals = Totals::default();
+        self.identity = next_identity();
         Ok(())
     }
 
@@ -286,11 +311,19 @@ impl Database {
     }
 }
 
-/// Brings everything into the main file and empties the write-ahead log, which would otherwise keep old pages.
+/// Brings everything into the main file and empties the write-ahead log, which would otherwise keep old pages. Waits for
+/// whoever is just reading.
 pub(crate) fn checkpoint(connection: &Connection) -> Result<(), Error> {
-    connection
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .map_err(Error::database("empty its log"))
+    let kept_waiting: bool = connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
+        .map_err(Error::database("empty its log"))?;
+    if kept_waiting {
+        // SQLite says so in its answer, not as an error.
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        let busy = rusqlite::Error::SqliteFailure(busy, None);
+        return Err(Error::database("empty its log")(busy));
+    }
+    Ok(())
 }
 
 fn count(connection: &Connection) -> Result<Totals, Error> {

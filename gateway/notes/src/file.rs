@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::Error;
 use crate::key::{Keyring, WrappedKeys, Wrapping};
@@ -92,6 +92,25 @@ pub(crate) fn open(
     }
 }
 
+/// Opens a database that is open elsewhere in this process, to read only, with its keys under this root.
+pub(crate) fn open_to_read(
+    directory: &Path,
+    root: &Arc<Wrapping>,
+) -> Result<(Connection, Keyring), Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(directory.join(NAME), flags)
+        .map_err(Error::database("open its file"))?;
+    connection
+        .execute_batch(
+            "PRAGMA temp_store = MEMORY;
+             PRAGMA trusted_schema = OFF;
+             PRAGMA cell_size_check = ON;",
+        )
+        .map_err(Error::database("be configured"))?;
+    let keys = keys(&connection, std::slice::from_ref(root))?;
+    Ok((connection, keys))
+}
+
 /// Stores the keys as they are under this root, and its generation.
 pub(crate) fn set_keys(
     connection: &Connection,
@@ -148,6 +167,11 @@ fn check(connection: &Connection, roots: &[Arc<Wrapping>]) -> Result<Keyring, Er
     if verdict != "ok" {
         return Err(Error::Damaged);
     }
+    keys(connection, roots)
+}
+
+/// The keys of this database, which are under one of these roots.
+fn keys(connection: &Connection, roots: &[Arc<Wrapping>]) -> Result<Keyring, Error> {
     let stored = |name| meta(connection, name)?.ok_or(Error::Damaged);
     let generation = stored(ROOT)?
         .try_into()

@@ -16,6 +16,7 @@ mod key;
 mod pack;
 mod personal;
 mod read;
+mod readers;
 mod roots;
 mod search;
 mod search_fold;

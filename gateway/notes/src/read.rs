@@ -11,6 +11,7 @@ use crate::database::Database;
 use crate::file::{CAUGHT_UP, FACILITY, meta};
 use crate::key::{Cipher, Kind, Tag, identity};
 use crate::pack::Unpack;
+use crate::readers::Lane;
 use crate::writing::note_identity;
 use crate::{Attachment, Error, Looked, Personal, Role, Store};
 
@@ -160,6 +161,14 @@ pub(crate) struct PersonRow {
 }
 
 impl Store {
+    /// When the box was last level with the city, in Unix seconds.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn caught_up(&self) -> Result<Option<i64>, Error> {
+        self.look(Lane::Page, |database| database.caught_up()).await
+    }
+
     /// At most `limit` of a person's notes, newest first, written at `since` or later, to be printed. `None` as with
     /// [`Store::notes_of`].
     ///
@@ -174,7 +183,7 @@ impl Store {
     ) -> Result<Option<Page>, Error> {
         let (user, id) = (user.to_owned(), person.to_owned());
         let granted = |page: &Option<Page>| page.is_some().then(|| Some(person.to_owned()));
-        self.read(Looked::Print, granted, move |database| {
+        self.read_beside(Lane::Page, Looked::Print, granted, move |database| {
             database.notes_since(&user, &id, since, limit)
         })
         .await
@@ -440,10 +449,7 @@ impl Database {
             .connection
             .query_row("SELECT count(*) FROM persons", [], |row| row.get(0))
             .map_err(Error::database("count persons"))?;
-        let caught_up = meta(&self.connection, CAUGHT_UP)?
-            .map(|bytes| bytes.try_into().map(i64::from_be_bytes))
-            .transpose()
-            .map_err(|_| Error::Damaged)?;
+        let caught_up = self.caught_up()?;
         let (facility, suspended) = self.facility()?.unzip();
         Ok(Status {
             persons: u64::try_from(persons).unwrap_or_default(),
@@ -453,6 +459,13 @@ impl Database {
             facility,
             suspended: suspended.unwrap_or_default(),
         })
+    }
+
+    fn caught_up(&self) -> Result<Option<i64>, Error> {
+        meta(&self.connection, CAUGHT_UP)?
+            .map(|bytes| bytes.try_into().map(i64::from_be_bytes))
+            .transpose()
+            .map_err(|_| Error::Damaged)
     }
 
     /// The facility's name and whether it is suspended, if the city has said.

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::database::Database;
 use crate::key::Tag;
 use crate::read::{PersonRow, unpack_note};
+use crate::readers::Lane;
 use crate::search_fold::{Traced, fold};
 use crate::search_segments::{Segment, search_cipher, segment_identity};
 use crate::writing::note_identity;
@@ -79,7 +80,7 @@ impl Store {
         let (user, words) = (user.to_owned(), Zeroizing::new(words.to_owned()));
         let granted = |found: &Option<Found>| found.is_some().then_some(None);
         let found = self
-            .read(Looked::Search, granted, move |database| {
+            .read_beside(Lane::Search, Looked::Search, granted, move |database| {
                 database.search(&user, &words, limit, Instant::now() + LONGEST)
             })
             .await?;

@@ -174,6 +174,8 @@ fn does_not_count(character: char) -> bool {
     character.is_whitespace()
         || character.is_control()
         || is_invisible(character)
+        // Voicing marks that belong to no kana.
+        || matches!(character, '\u{3099}' | '\u{309a}')
         // Hyphens, dashes, minus and the long-vowel mark, which people type for one another.
         || matches!(character, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | 'ー' | '〜' | '~')
 }

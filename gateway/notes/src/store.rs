@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cabinet::Cabinet;
 use crate::database::Database;
+use crate::readers::{Lane, Readers, Retry};
 use crate::{
     Cursor, Error, Event, KeyRoots, Looked, Notice, OneNote, Page, PersonSummary, Reading,
     Rebuilding, Staff, Status, Witness,
@@ -57,6 +58,8 @@ type Job = Box<dyn FnOnce(&mut Cabinet) + Send>;
 #[derive(Clone)]
 pub struct Store {
     jobs: mpsc::Sender<Job>,
+    /// For whoever only reads.
+    readers: Readers,
     /// Its other half is dropped when the thread has closed the files.
     ended: watch::Receiver<()>,
     /// Who records what is read through this handle; without, nothing personal can be read.
@@ -87,6 +90,12 @@ impl Store {
         let (mut cabinet, opened) = Cabinet::open(directory, roots, limits)?;
         let (jobs, mut waiting) = mpsc::channel::<Job>(QUEUE);
         let (end, ended) = watch::channel(());
+        let end = Arc::new(end);
+        let no_thread = |source| Error::Directory {
+            path: directory.to_owned(),
+            source,
+        };
+        let readers = Readers::start(&cabinet.current, &end).map_err(no_thread)?;
         thread::Builder::new()
             .name("notes".to_owned())
             .spawn(move || {
@@ -96,12 +105,10 @@ impl Store {
                 drop(cabinet);
                 drop(end);
             })
-            .map_err(|source| Error::Directory {
-                path: directory.to_owned(),
-                source,
-            })?;
+            .map_err(no_thread)?;
         let store = Self {
             jobs,
+            readers,
             ended,
             witness: None,
             guard: None,
@@ -191,7 +198,8 @@ impl Store {
     /// See [`Error`].
     pub async fn staff(&self, user: &str) -> Result<Option<Staff>, Error> {
         let user = user.to_owned();
-        self.run(move |database| database.staff(&user)).await
+        self.look(Lane::Page, move |database| database.staff(&user))
+            .await
     }
 
     /// The persons this user may read, the one with the newest note first. For whom nothing is permitted: none.
@@ -201,7 +209,7 @@ impl Store {
     pub async fn persons_for(&self, user: &str) -> Result<Vec<PersonSummary>, Error> {
         let user = user.to_owned();
         let granted = |_: &Vec<PersonSummary>| Some(None);
-        self.read(Looked::List, granted, move |database| {
+        self.read_beside(Lane::Page, Looked::List, granted, move |database| {
             database.persons_for(&user)
         })
         .await
@@ -221,7 +229,7 @@ impl Store {
     ) -> Result<Option<Page>, Error> {
         let (user, id) = (user.to_owned(), person.to_owned());
         let granted = |page: &Option<Page>| page.is_some().then(|| Some(person.to_owned()));
-        self.read(Looked::Notes, granted, move |database| {
+        self.read_beside(Lane::Page, Looked::Notes, granted, move |database| {
             database.notes_of(&user, &id, limit, before)
         })
         .await
@@ -239,7 +247,7 @@ impl Store {
     ) -> Result<Option<OneNote>, Error> {
         let (user, id, note) = (user.to_owned(), person.to_owned(), note.to_owned());
         let granted = |note: &Option<OneNote>| note.is_some().then(|| Some(person.to_owned()));
-        self.read(Looked::Note, granted, move |database| {
+        self.read_beside(Lane::Page, Looked::Note, granted, move |database| {
             database.note_of(&user, &id, &note)
         })
         .await
@@ -251,8 +259,10 @@ impl Store {
     /// See [`Error`].
     pub async fn notices(&self, user: Option<&str>, now: i64) -> Result<Vec<Notice>, Error> {
         let user = user.map(ToOwned::to_owned);
-        self.run(move |database| database.notices(user.as_deref(), now))
-            .await
+        self.look(Lane::Page, move |database| {
+            database.notices(user.as_deref(), now)
+        })
+        .await
     }
 
     /// Counts and times; nothing personal.
@@ -266,9 +276,12 @@ impl Store {
     /// Drops this handle and waits until the files are closed, which needs all other handles to be dropped too.
     pub async fn close(self) {
         let Self {
-            jobs, mut ended, ..
+            jobs,
+            readers,
+            mut ended,
+            ..
         } = self;
-        drop(jobs);
+        drop((jobs, readers));
         while ended.changed().await.is_ok() {}
     }
 
@@ -285,6 +298,31 @@ impl Store {
         }
         self.permitted()?;
         let answer = self.run(work).await?;
+        self.recorded(what, granted, answer).await
+    }
+
+    /// As [`Store::read`], for work that changes nothing: beside the thread that writes.
+    pub(crate) async fn read_beside<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        what: Looked,
+        granted: impl FnOnce(&T) -> Option<Option<String>> + Send,
+        work: impl Fn(&mut Database) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        if self.witness.is_none() {
+            return Err(Error::NotRecorded);
+        }
+        self.permitted()?;
+        let answer = self.look(lane, work).await?;
+        self.recorded(what, granted, answer).await
+    }
+
+    async fn recorded<T>(
+        &self,
+        what: Looked,
+        granted: impl FnOnce(&T) -> Option<Option<String>> + Send,
+        answer: T,
+    ) -> Result<T, Error> {
         let about = granted(&answer);
         self.record(Reading {
             what,
@@ -293,6 +331,20 @@ impl Store {
         })
         .await?;
         Ok(answer)
+    }
+
+    /// Work that only reads what concerns persons, staff and notices. What does not go smoothly beside the thread that writes
+    /// is done by it: it alone may find the store damaged.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        work: impl Fn(&mut Database) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.readers.look(lane, work).await {
+            Ok(answer) => Ok(answer),
+            Err(Retry(Some(work))) => self.run(work).await,
+            Err(Retry(None)) => Err(Error::Closed),
+        }
     }
 
     pub(crate) async fn record(&self, reading: Reading) -> Result<(), Error> {
@@ -325,8 +377,12 @@ impl Store {
         work: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
+        let readers = self.readers.clone();
         let job: Job = Box::new(move |cabinet| {
             let outcome = recovering_when_damaged(cabinet, work);
+            readers.now_read(&cabinet.current);
+            // Before the asker may drop the last handle and wait for the threads to end.
+            drop(readers);
             // The asker may have gone away.
             let _ = answer.send(outcome);
         });

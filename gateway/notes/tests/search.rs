@@ -360,7 +360,7 @@ fn step() -> impl Strategy<Value = Step> {
 fn plain(text: &str) -> String {
     text.nfkc()
         .flat_map(char::to_lowercase)
-        .filter(|character| !" 　\n-ー".contains(*character))
+        .filter(|character| !" 　\n-ー\u{3099}".contains(*character))
         .map(|character| match character {
             'ッ' | 'っ' | 'ツ' => 'つ',
             'ァ' | 'ぁ' | 'ア' => 'あ',
