@@ -98,3 +98,34 @@ fn a_box_whose_clock_is_set_wrong_says_so_and_is_believed_again_when_it_is_right
     })
     .unwrap();
 }
+
+#[test]
+fn a_log_that_the_city_has_not_countersigned_for_a_day_is_a_warning_until_it_has() {
+    let moved = Moved::start();
+    let decisions = || -> Vec<String> {
+        let log = moved.facility.gateway.log();
+        log.lines()
+            .filter(|line| line.contains("decision=\"check\"") && line.contains("rule=\"LOG\""))
+            .map(str::to_owned)
+            .collect()
+    };
+    let decides = |number: usize, words: [&str; 2]| {
+        let line = wait::until(&format!("{words:?}"), Duration::from_secs(120), || {
+            decisions().into_iter().nth(number)
+        })
+        .unwrap_or_else(|error| panic!("{error}: {:#?}", decisions()));
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    };
+    decides(0, ["state=\"compliant\"", "effect=\"allow\""]);
+    // The line is there and the notebook works; only the reports are not taken.
+    let failure = serde_json::json!({"mode": "5xx", "path": "/gateway/v1/status"});
+    moved.facility.city.control("fail", &failure).unwrap();
+    moved.city_clock.shift(25 * HOUR).unwrap();
+    moved.box_clock.shift(25 * HOUR).unwrap();
+    decides(1, ["state=\"failing\"", "effect=\"warn\""]);
+    let visitor = Visitor::new(&moved.facility, "sakura-01");
+    opens(&moved.facility, &visitor);
+    moved.facility.city.recover().unwrap();
+    decides(2, ["state=\"compliant\"", "effect=\"allow\""]);
+    assert_eq!(decisions().len(), 3, "{:#?}", decisions());
+}

@@ -38,6 +38,7 @@ fn used(check: Check, part: Part) -> bool {
         Check::AvDb,
         Check::PcSig,
         Check::Clock,
+        Check::Log,
         Check::Media,
         Check::Decl,
         Check::Training,
