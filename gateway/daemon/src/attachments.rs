@@ -16,7 +16,7 @@ use gateway_antivirus::{Body, Scanner};
 use gateway_city::backoff::{Backoff, Random, system_random};
 use gateway_city::feed::FeedState;
 use gateway_city::{CityError, Endpoint};
-use gateway_notes::{AttachmentCounts, Error, Judgement, Refusal, Store, Unjudged, Wanted};
+use gateway_notes::{Error, Judgement, Refusal, Store, Unjudged, Wanted};
 use gateway_policy::content::ContentRefusal;
 use gateway_policy::{Check, Effect, Gate};
 use gateway_proxy::judge_stored;
@@ -65,15 +65,6 @@ impl Hindrance {
     }
 }
 
-/// How far the box has got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fetched {
-    /// The attachments.
-    pub(crate) counts: AttachmentCounts,
-    /// Why none is fetched now, if something is in the way.
-    pub(crate) hindrance: Option<Hindrance>,
-}
-
 /// See the module.
 pub(crate) struct Attachments {
     pub(crate) certificates: Arc<Certificates>,
@@ -85,7 +76,8 @@ pub(crate) struct Attachments {
     /// Told when the scanner does not answer.
     pub(crate) trouble: Arc<Notify>,
     pub(crate) state_dir: PathBuf,
-    pub(crate) progress: watch::Sender<Fetched>,
+    /// Told why nothing is fetched, if something is in the way.
+    pub(crate) hindered: watch::Sender<Option<Hindrance>>,
 }
 
 /// What one round did.
@@ -169,18 +161,17 @@ impl Attachments {
             }
             let heard = news.notified();
             let Some(store) = self.notes.store() else {
-                self.tell(None, Some(Hindrance::Store)).await;
+                self.hindered.send_replace(Some(Hindrance::Store));
                 tokio::time::sleep(LOOK).await;
                 continue;
             };
+            self.hindered.send_replace(hindrance);
             if hindrance.is_some() {
                 transfer.hang_up();
-                self.tell(Some(&store), hindrance).await;
                 tokio::time::sleep(LOOK).await;
                 continue;
             }
             let did = self.round(&store, &mut transfer, &mut patience).await;
-            self.tell(Some(&store), None).await;
             match did {
                 Did::Something => {}
                 Did::Wait(pause) => tokio::time::sleep(pause).await,
@@ -214,16 +205,6 @@ impl Attachments {
         // Whatever was full, it is not now.
         self.notes.well();
         None
-    }
-
-    async fn tell(&self, store: Option<&Store>, hindrance: Option<Hindrance>) {
-        let counts = match store {
-            Some(store) => store.attachment_counts(posture::now().0).await,
-            None => Ok(AttachmentCounts::default()),
-        };
-        if let Ok(counts) = counts {
-            self.progress.send_replace(Fetched { counts, hindrance });
-        }
     }
 
     /// Looks into what is complete; then fetches one.

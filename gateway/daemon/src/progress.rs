@@ -5,11 +5,12 @@
 use std::sync::Arc;
 
 use gateway_city::feed::FeedState;
-use gateway_notes::Status;
+use gateway_notes::{AttachmentCounts, Status};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::attachments::{Fetched, Hindrance};
+use crate::attachments::Hindrance;
+use crate::posture;
 use crate::stored_notes::StoredNotes;
 
 /// See the module.
@@ -17,36 +18,34 @@ use crate::stored_notes::StoredNotes;
 pub(crate) struct Progress {
     pub(crate) notes: Arc<StoredNotes>,
     pub(crate) feed: watch::Receiver<FeedState>,
-    pub(crate) fetched: watch::Receiver<Fetched>,
+    pub(crate) hindered: watch::Receiver<Option<Hindrance>>,
 }
 
 impl Progress {
     /// For the pages.
     pub(crate) async fn for_pages(&self) -> gateway_console::Progress {
-        let stored = self.stored().await;
-        let fetched = *self.fetched.borrow();
+        let (stored, counts) = self.stored().await;
         gateway_console::Progress {
             received: self.notes.received(),
             caught_up: self.is_caught_up(),
             notes: stored.as_ref().map_or(0, |stored| stored.notes),
-            attachments_done: fetched.counts.done,
-            attachments_total: fetched.counts.total,
-            attachments_refused: fetched.counts.refused,
-            bytes: bytes(stored.as_ref(), &fetched),
+            attachments_done: counts.done,
+            attachments_total: counts.total,
+            attachments_refused: counts.refused,
+            bytes: bytes(stored.as_ref(), &counts),
             disk_full: self.notes.disk_full(),
-            waits_for_scanner: fetched.hindrance == Some(Hindrance::Scanner),
+            waits_for_scanner: *self.hindered.borrow() == Some(Hindrance::Scanner),
         }
     }
 
     /// For the control socket.
     pub(crate) async fn for_control(&self) -> Value {
-        let stored = self.stored().await;
+        let (stored, counts) = self.stored().await;
         let keys = match self.notes.store() {
             Some(store) => store.rebuilding().await.ok(),
             None => None,
         };
-        let fetched = *self.fetched.borrow();
-        let counts = fetched.counts;
+        let hindered = *self.hindered.borrow();
         json!({
             "open": stored.is_some(),
             "received": self.notes.received(),
@@ -54,7 +53,7 @@ impl Progress {
             "caught_up_at": stored.as_ref().and_then(|stored| stored.caught_up),
             "persons": stored.as_ref().map_or(0, |stored| stored.persons),
             "notes": stored.as_ref().map_or(0, |stored| stored.notes),
-            "bytes": bytes(stored.as_ref(), &fetched),
+            "bytes": bytes(stored.as_ref(), &counts),
             // A second store that is filled beside the one that is read.
             "rebuilding": keys.and_then(|keys| keys.notes).map(|notes| json!({ "notes": notes })),
             "key_root": keys.map(|keys| json!({ "generation": keys.generation, "renewal_due": keys.renewal_due })),
@@ -64,14 +63,18 @@ impl Progress {
                 "refused": counts.refused,
                 "not_kept": counts.not_kept,
                 "bytes": counts.bytes,
-                "waits_for": fetched.hindrance.map(Hindrance::id),
+                "waits_for": hindered.map(Hindrance::id),
             },
             "disk_full_since": self.notes.disk_full().map(|since| since.0),
         })
     }
 
-    async fn stored(&self) -> Option<Status> {
-        self.notes.store()?.status().await.ok()
+    async fn stored(&self) -> (Option<Status>, AttachmentCounts) {
+        let Some(store) = self.notes.store() else {
+            return Default::default();
+        };
+        let counts = store.attachment_counts(posture::now().0).await;
+        (store.status().await.ok(), counts.unwrap_or_default())
     }
 
     fn is_caught_up(&self) -> bool {
@@ -79,6 +82,6 @@ impl Progress {
     }
 }
 
-fn bytes(stored: Option<&Status>, fetched: &Fetched) -> u64 {
-    stored.map_or(0, |stored| stored.bytes) + fetched.counts.bytes
+fn bytes(stored: Option<&Status>, counts: &AttachmentCounts) -> u64 {
+    stored.map_or(0, |stored| stored.bytes) + counts.bytes
 }

@@ -31,9 +31,9 @@ use crate::antivirus::Antivirus;
 use crate::certificates::{Certificates, held};
 use crate::config::{Config, Protocol};
 use crate::desk::{BoxDesk, Run};
+use crate::desk_offline::OfflinePages;
 use crate::devices::KeptDevices;
 use crate::following::Feed;
-use crate::desk_offline::OfflinePages;
 use crate::late_vault::LateVault;
 use crate::offline::{Offline, Pins};
 use crate::pages::Pages;
@@ -41,8 +41,8 @@ use crate::posture::{self, Posture};
 use crate::record_keeping::{self, RecordKeeping};
 use crate::stored_notes::StoredNotes;
 use crate::{
-    box_posture, clock, desk_devices, desk_offline, desks, measure, setup_certificate, signed_channel, sockets,
-    steps,
+    box_posture, clock, desk_devices, desk_offline, desks, measure, setup_certificate,
+    signed_channel, sockets, steps,
 };
 
 /// How long readiness waits for the TPM; without it the box comes up with its pages and the portal only.
@@ -187,11 +187,11 @@ async fn start(
         devices: Arc::clone(&devices),
         runtime: tokio::runtime::Handle::current(),
     });
-    let (fetched, watched) = watch::channel(crate::attachments::Fetched::default());
+    let (hindered, watched) = watch::channel(None);
     let progress = Arc::new(crate::progress::Progress {
         notes: Arc::clone(&notes),
         feed: feed.clone(),
-        fetched: watched,
+        hindered: watched,
     });
     let opened = sockets::open(&config.listen.https, &config.listen.http)?;
     let scanner = Scanner::new(gateway_antivirus::Config::new(&config.antivirus.socket));
@@ -203,17 +203,17 @@ async fn start(
         Arc::clone(&posture),
         inspection.trouble(),
     );
+    let trouble = inspection.trouble();
     let (watch, steps) = steps::watch();
     tasks.spawn(watch);
-    let first_canary =
-        measure_what_needs_no_key(
-            &config,
-            &antivirus,
-            &provisioner,
-            (&posture, &offline),
-            &steps,
-            tasks,
-        )?;
+    let first_canary = measure_what_needs_no_key(
+        &config,
+        &antivirus,
+        &provisioner,
+        (&posture, &offline),
+        &steps,
+        tasks,
+    )?;
     let awake = tokio::time::Instant::now() + TPM_PATIENCE;
     let _ = tokio::time::timeout_at(awake, wake_up(&vault, first_canary)).await;
     let shown = Shown::read(&config, &provisioner, &vault, &posture).await?;
@@ -314,10 +314,17 @@ async fn start(
         feed: feed_state.subscribe(),
         endpoint: config.city.gateway_api.clone(),
         scanner,
+        trouble,
         state_dir: config.state_dir.clone(),
-        progress: fetched,
+        hindered,
     };
     tasks.spawn(attachments.run());
+    let wanted = Arc::new(tokio::sync::Notify::new());
+    tasks.spawn(Arc::clone(&accesses).answer_requests(
+        config.city.gateway_api.clone(),
+        Arc::clone(&certificates),
+        Arc::clone(&wanted),
+    ));
     let follow = Feed {
         certificates: Arc::clone(&certificates),
         notes: Arc::clone(&notes),
@@ -326,6 +333,7 @@ async fn start(
         console: made,
         pins,
         hints,
+        wanted: Arc::clone(&wanted),
         state: feed_state,
     };
     tasks.spawn(follow.run(config.city.gateway_api));
