@@ -436,6 +436,13 @@ fn what_loosens_is_refused_while_the_audit_log_cannot_be_written_and_what_tighte
         "{refused:?}"
     );
 
+    let pin = [("pin", "482915"), ("pin_again", "482915")];
+    let _ = desk.submits("break-glass/pin", &pin);
+    let emergency = [("pin", "482915"), ("reason", "disaster")];
+    let refused = desk.submits("break-glass/open", &emergency);
+    assert!(refused.says("A-LOG"), "{refused:?}");
+    assert!(!desk.open(&desk.console("")).says("非常時の解除中"));
+
     // Cutting off is done at once, and cannot be taken back.
     let done = desk.submits(&own, &[("action", "revoke")]);
     assert!(done.says("この端末の利用を止めています"), "{done:?}");
@@ -465,6 +472,37 @@ fn what_loosens_is_refused_while_the_audit_log_cannot_be_written_and_what_tighte
             .count()
     };
     assert_eq!(count("register", "refused"), 1, "{all:?}");
+    assert_eq!(count("break-glass", "refused"), 1, "{all:?}");
     assert!(count("device", "enrolment-refused") >= 2, "{all:?}");
     assert_eq!(count("device", "revoked"), 1, "{all:?}");
+}
+
+#[test]
+fn a_signed_channel_that_is_refused_is_named_to_the_manager_until_it_is_in_order_again() {
+    let facility = Facility::start(Options::default()).unwrap();
+    let desk = Seat::new(&facility, "desk");
+    desk.signs_in_as_manager();
+    let tuf = |mode: &str| {
+        let control = |what: &str, arguments: &Value| facility.city.control(what, arguments);
+        control("tuf", &json!({ "mode": mode })).unwrap();
+        control("hint", &json!({ "id": "policy" })).unwrap();
+    };
+    wait::until("the first look", SOON, || {
+        facility.gateway.log().contains("TUF-NEWS").then_some(())
+    })
+    .unwrap();
+    tuf("wrong-signer");
+    let home = wait::until("the reason on the home page", SOON, || {
+        let home = desk.open(&desk.console(""));
+        home.says("コード TUF-").then_some(home)
+    })
+    .unwrap();
+    assert!(home.says("に電話し"), "{home:?}");
+    assert!(desk.open(&desk.console("report")).says("TUF-"));
+    tuf("none");
+    wait::until("nothing to be told", SOON, || {
+        let home = desk.open(&desk.console(""));
+        (home.status == 200 && !home.says("コード TUF-")).then_some(())
+    })
+    .unwrap();
 }
