@@ -19,6 +19,9 @@ use crate::{CityError, Endpoint, Timeouts};
 /// The longest answer to a report, in bytes.
 const MAX_ANSWER: usize = 256 * 1024;
 
+/// What the city asks for of the log of accesses, and where it is handed over.
+const ACCESS_LOG: &str = "/gateway/v1/access-log";
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A client of the gateway API that keeps one connection open between calls.
@@ -148,6 +151,30 @@ impl GatewayApi {
     ) -> Result<Bytes, CityError> {
         self.post("/gateway/v1/incidents", idempotency_key, body)
             .await
+    }
+
+    /// `GET /gateway/v1/access-log`: what the city asks for of the log of accesses.
+    ///
+    /// # Errors
+    /// When the city refuses or cannot be reached.
+    pub async fn access_log_requests(&self) -> Result<Bytes, CityError> {
+        let request = self.build(Method::GET, ACCESS_LOG, Bytes::new())?;
+        let response = self.send(request).await?;
+        let host = &self.endpoint.host;
+        let body = response.into_body();
+        crate::https::read_limited(host, body, MAX_ANSWER, self.timeouts.idle).await
+    }
+
+    /// `POST /gateway/v1/access-log`: hands over a piece of it; returns the city's answer.
+    ///
+    /// # Errors
+    /// When the city refuses or cannot be reached.
+    pub async fn post_access_log(
+        &self,
+        idempotency_key: &str,
+        body: Bytes,
+    ) -> Result<Bytes, CityError> {
+        self.post(ACCESS_LOG, idempotency_key, body).await
     }
 
     /// `POST /gateway/v1/decommission`: revokes the certificate that this client presents.

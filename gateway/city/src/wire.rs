@@ -185,6 +185,8 @@ pub enum HintKind {
     Policy,
     /// New antivirus databases.
     Antivirus,
+    /// The city asks for a part of the log of accesses.
+    AccessLog,
     /// A kind this version does not know.
     #[serde(other)]
     Unknown,

@@ -3,6 +3,7 @@
 //! Every handle through which personal things can be read is made here ([`Accesses::witness`]). While the log is not open, or
 //! does not take a record, nothing is read: the store asks its witness before it answers. It decides nobody's permission.
 
+mod handing_over;
 mod keeping;
 
 use std::collections::HashSet;

@@ -44,6 +44,8 @@ pub(crate) struct Feed {
     pub(crate) pins: Arc<Pins>,
     /// Told when the city hints that something new is signed.
     pub(crate) hints: Arc<Notify>,
+    /// Told when the city asks for a part of the log of accesses.
+    pub(crate) wanted: Arc<Notify>,
     /// Where the feed stands, for the pages.
     pub(crate) state: watch::Sender<FeedState>,
 }
@@ -83,6 +85,7 @@ impl Feed {
         let forget = Forget(Box::new(move |user| console.forget(user)));
         let sink = Hinting {
             hints: Arc::clone(&self.hints),
+            wanted: Arc::clone(&self.wanted),
             pins: Arc::clone(&self.pins),
             notes: Arc::clone(&self.notes),
             sink: FeedIntoStore::new(
@@ -156,6 +159,7 @@ impl Feed {
 /// Passes hints on to the signed channel, suspensions to the offline PINs, and everything to the store.
 struct Hinting {
     hints: Arc<Notify>,
+    wanted: Arc<Notify>,
     pins: Arc<Pins>,
     notes: Arc<StoredNotes>,
     sink: FeedIntoStore,
@@ -168,9 +172,12 @@ impl FeedSink for Hinting {
 
     async fn apply_all(&self, events: Vec<FeedEvent>) -> Result<(), SinkError> {
         for event in &events {
-            if matches!(event.event, wire::Event::Hint(_)) {
-                // What is hinted at does not matter: everything is looked at together.
-                self.hints.notify_one();
+            if let wire::Event::Hint(hint) = &event.event {
+                match hint.what {
+                    wire::HintKind::AccessLog => self.wanted.notify_one(),
+                    // What else is hinted at does not matter: everything is looked at together.
+                    _ => self.hints.notify_one(),
+                }
             }
             if let wire::Event::Staff(staff) = &event.event
                 && staff.suspended

@@ -51,6 +51,7 @@ pub fn routes(city: Arc<City>) -> Router {
         .route("/control/forget-events", post(forget_events))
         .with_state(Arc::clone(&city))
         .merge(crate::tuf::control::routes(Arc::clone(&city)))
+        .merge(crate::accesslog::control(Arc::clone(&city)))
         .merge(crate::seed::many::routes(city))
         .layer(DefaultBodyLimit::max(96 * 1024 * 1024))
 }

@@ -38,6 +38,7 @@ pub fn routes(city: Arc<City>) -> Router {
         .route("/gateway/v1/status", post(status))
         .route("/gateway/v1/incidents", post(incident))
         .route("/gateway/v1/decommission", post(decommission))
+        .merge(crate::accesslog::routes())
         .layer(DefaultBodyLimit::max(LARGEST))
         .with_state(Arc::clone(&city))
         .merge(crate::tuf::serve::routes(city))
@@ -106,7 +107,7 @@ checked!(
 );
 
 /// A member that may be absent but not null.
-fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+pub(crate) fn present<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
@@ -321,7 +322,7 @@ async fn decommission(
 }
 
 /// Checks a report's form and files it under its idempotency key.
-async fn file<Form: serde::de::DeserializeOwned>(
+pub(crate) async fn file<Form: serde::de::DeserializeOwned>(
     city: &Arc<City>,
     facts: &Facts,
     headers: &HeaderMap,
@@ -386,7 +387,7 @@ pub fn json_only(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// A key of 8 to 64 letters, digits, hyphens and underscores.
-fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, Problem> {
     headers
         .get("idempotency-key")
         .and_then(|value| value.to_str().ok())

@@ -3,6 +3,7 @@
 //! It has its own certification authority, its own SQLite and its own pages, and speaks `docs/city-interface.md`. It is
 //! not a mock of anything, and not meant for production: there is one process, one disk and nobody on duty.
 
+pub mod accesslog;
 pub mod audit;
 pub mod ca;
 pub mod city;

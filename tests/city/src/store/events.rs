@@ -295,16 +295,18 @@ pub fn notice(connection: &Connection, notice: &super::people::Notice) -> rusqli
 /// # Errors
 /// When the database fails.
 pub fn hint(connection: &Connection, what: &str) -> rusqlite::Result<()> {
-    for facility in every_facility(connection)? {
-        supersede(
-            connection,
-            &facility,
-            "hint",
-            what,
-            &json!({ "what": what }),
-        )?;
-    }
-    Ok(())
+    every_facility(connection)?
+        .iter()
+        .try_for_each(|facility| hint_to(connection, facility, what))
+}
+
+/// The same to one facility.
+///
+/// # Errors
+/// When the database fails.
+pub fn hint_to(connection: &Connection, facility: &str, what: &str) -> rusqlite::Result<()> {
+    let body = json!({ "what": what });
+    supersede(connection, facility, "hint", what, &body)
 }
 
 fn every_facility(connection: &Connection) -> rusqlite::Result<Vec<String>> {

@@ -3,6 +3,7 @@
 //! Holds no rules about who may do what; the rooms above ask and decide.
 
 pub mod access;
+pub mod accesslog;
 pub mod audit;
 pub mod events;
 pub mod numbers;

@@ -49,6 +49,23 @@ pub fn file(
     }
 }
 
+/// Whether something was filed under this key.
+///
+/// # Errors
+/// When the database fails.
+pub fn is_filed(
+    connection: &Connection,
+    facility: &str,
+    kind: &str,
+    key: &str,
+) -> rusqlite::Result<bool> {
+    connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM reports WHERE facility = ?1 AND kind = ?2 AND key = ?3)",
+        [facility, kind, key],
+        |row| row.get(0),
+    )
+}
+
 /// How many reports of each kind there are, and the newest body of each, for the tests' control port.
 ///
 /// # Errors

@@ -93,3 +93,14 @@ CREATE TABLE IF NOT EXISTS audit_checkpoints (
 CREATE TABLE IF NOT EXISTS audit_faults (
     facility TEXT NOT NULL, reason TEXT NOT NULL, message BLOB NOT NULL, time INTEGER NOT NULL
 ) STRICT;
+
+-- What boxes were asked for of their logs of accesses, and what they handed over.
+CREATE TABLE IF NOT EXISTS access_requests (
+    id TEXT PRIMARY KEY, facility TEXT NOT NULL, since INTEGER NOT NULL, until INTEGER NOT NULL,
+    next INTEGER, head BLOB, complete INTEGER NOT NULL DEFAULT 0
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS access_entries (
+    facility TEXT NOT NULL, log TEXT NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, line TEXT NOT NULL,
+    record TEXT, PRIMARY KEY (facility, log, number)
+) STRICT;
