@@ -2,8 +2,8 @@
 //!
 //! The order differs from what one would say aloud. The TPM is cleared *before* the files are erased, so that after a power
 //! cut the old key files are still there to prove that they no longer load. It works without the network too; the record
-//! then says that the city was not told. Notes and other state are the daemon's to erase: their keys are sealed to
-//! the TPM and die with it.
+//! then says that the city was not told. The stored notes are erased as well; what a copy of them would need, the root of
+//! their keys, was in the TPM and went first.
 
 use bytes::Bytes;
 use gateway_city::api::GatewayApi;
@@ -146,7 +146,10 @@ impl DecommissionRecord {
             "鍵の確認　: 古い鍵{}個を初期化のあとで試し、どれも使えないことを確かめました",
             self.keys_proven_lost
         );
-        let _ = writeln!(text, "保存データ: 鍵と証明書のファイルを消去しました");
+        let _ = writeln!(
+            text,
+            "保存データ: 鍵と証明書のファイル、保存した連絡を消去しました（連絡の鍵の元はTPMから消去済み）"
+        );
         text
     }
 
@@ -171,7 +174,7 @@ struct Marker {
 
 impl Provisioner {
     /// Takes the box out of service. Safe to call again after a cut or a failure: it goes on where it stopped. The
-    /// state directory's notes and settings are left to the caller.
+    /// state directory's settings are left to the caller.
     ///
     /// # Errors
     /// TPM and disk failures, and [`Failure::ClearUnproven`]. The network failing is no error.
@@ -310,6 +313,12 @@ impl Desk {
         }
         durable::erase(&lan::path(&self.root())).map_err(ProvisioningError::disk)?;
         gateway_tpm::forget_srk(&self.config.state_dir)?;
+        match std::fs::remove_dir_all(self.config.state_dir.join("notes")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(ProvisioningError::disk(error));
+            }
+            _ => {}
+        }
         let record = DecommissionRecord {
             reason: marker.reason,
             finished: self.now(),

@@ -9,7 +9,7 @@ use gateway_provisioning::{
     CityTold, Failure, ImportPassword, Label, Outcome, Provisioner, Reason, Renewal, State,
     StateLock, open_vault, provenance_ja, quietly,
 };
-use gateway_tpm::{Provenance, VaultError};
+use gateway_tpm::{Provenance, RootVault, TpmVault, VaultError};
 use serde_json::json;
 use stage::{Stage, enrol, state};
 use zeroize::Zeroizing;
@@ -164,9 +164,34 @@ async fn a_file_of_another_authority_is_refused_before_the_tpm_is_touched() {
     assert_eq!(state(&provisioner).await, State::Unprovisioned);
 }
 
+/// Asks the TPM in raw bytes, past all of the product: TPM2_GetCapability for handles from the first that a root of the
+/// notes' keys may have.
+fn indices_for_roots(stage: &Stage) -> usize {
+    const ASK: [u8; 22] = [
+        0x80, 0x01, 0, 0, 0, 22, 0, 0, 0x01, 0x7a, 0, 0, 0, 1, 0x01, 0x81, 0x5a, 0x70, 0, 0, 0, 4,
+    ];
+    let answer = stage.tpm.command(&ASK).unwrap();
+    assert_eq!(answer[6..10], [0; 4]);
+    answer[19..]
+        .chunks_exact(4)
+        .filter(|handle| handle.starts_with(&[0x01, 0x81, 0x5a]))
+        .count()
+}
+
 #[tokio::test]
 async fn decommissioning_revokes_clears_proves_and_erases_and_the_box_can_start_over() {
     let stage = Stage::start();
+    {
+        // What the store of notes keeps, in the middle of a renewal.
+        let config = gateway_tpm::Config::new(stage.tpm.tcti(), stage.state_dir());
+        let vault = TpmVault::open(config.allow_software_tpm()).unwrap();
+        vault.renew_root(0).unwrap();
+        vault.renew_root(1).unwrap();
+    }
+    assert_eq!(indices_for_roots(&stage), 2);
+    let notes = stage.state_dir().join("notes/store/a");
+    std::fs::create_dir_all(&notes).unwrap();
+    std::fs::write(notes.join("notes.db"), b"sealed").unwrap();
     let provisioner = stage.provisioner();
     enrol(&provisioner, &stage.letter()).await.unwrap();
     stage::enrol_as(&provisioner, &"annex".parse().unwrap(), &stage.letter())
@@ -196,6 +221,7 @@ async fn decommissioning_revokes_clears_proves_and_erases_and_the_box_can_start_
     }
     assert!(serde_json::from_str::<serde_json::Value>(&record.json()).is_ok());
     drop((provisioner, config));
+    assert_eq!(indices_for_roots(&stage), 0, "the TPM itself is asked");
     let left: Vec<_> = stage::files(&stage.state_dir())
         .into_iter()
         .map(|(path, _)| path)

@@ -483,7 +483,7 @@ async fn a_damaged_store_starts_afresh_instead_of_failing_or_lying() {
 }
 
 #[tokio::test]
-async fn a_store_under_another_key_starts_afresh() {
+async fn a_store_under_another_root_starts_afresh() {
     let directory = tempfile::tempdir().unwrap();
     furnished(directory.path()).await.close().await;
     let other = Arc::new(RootsInMemory::default());

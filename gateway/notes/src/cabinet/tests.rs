@@ -472,5 +472,54 @@ fn an_erased_store_leaves_nothing_that_a_copy_made_before_could_open() {
     assert_eq!(scene.cabinet.position().unwrap(), None);
 }
 
+#[test]
+fn a_deleted_note_leaves_nothing_in_any_file() {
+    let mut scene = Scene::furnished();
+    let bodies = |cabinet: &Cabinet| {
+        let mut query = cabinet
+            .current
+            .connection
+            .prepare("SELECT body FROM notes UNION ALL SELECT body FROM segments")
+            .unwrap();
+        let rows = query.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+        rows.map(Result::unwrap).collect::<BTreeSet<_>>()
+    };
+    let before = bodies(&scene.cabinet);
+    scene.apply(20, [note_deleted("p", 1)]);
+    let after = bodies(&scene.cabinet);
+    let gone: Vec<_> = before.difference(&after).collect();
+    assert!(gone.len() >= 2, "the note, and the words to search for");
+    let left = raw_bytes(scene.disk.path());
+    assert!(gone.iter().all(|bytes| !contains(&left, bytes)));
+    assert!(after.iter().all(|bytes| contains(&left, bytes)));
+}
+
+#[test]
+fn rows_copied_from_one_person_to_another_are_not_believed() {
+    let scene = Scene::furnished();
+    // Someone with the disk gives p's notes to q, whom t may read.
+    let tag = |name: &str| {
+        let [_, id, ..] = planted(name);
+        scene
+            .cabinet
+            .current
+            .keys
+            .tag(crate::key::Kind::Person, &id)
+    };
+    let database = &scene.cabinet.current;
+    database
+        .connection
+        .execute(
+            "UPDATE notes SET person = ?1 WHERE person = ?2",
+            [tag("q"), tag("p")],
+        )
+        .unwrap();
+    let [_, id, ..] = planted("q");
+    assert!(matches!(
+        database.notes_of("t", &id, 10, None),
+        Err(Error::Damaged)
+    ));
+}
+
 mod beside;
 mod property;
