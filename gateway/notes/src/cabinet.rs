@@ -217,9 +217,17 @@ impl Cabinet {
 
     /// The database that was filled takes the place of the one that was read.
     fn switch(&mut self) -> Result<(), Error> {
-        let Some(next) = self.next.take() else {
+        let Some(mut next) = self.next.take() else {
             return Ok(());
         };
+        // Marks are worth no failure: without them everything is unread. A damaged database may have none to give.
+        if let Err(error) = self.current.carry_marks_over(&mut next) {
+            tracing::warn!(event = "store", %error, "marks of what was read are lost");
+        }
+        if let Err(error) = next.adopt_attachments(&self.current) {
+            // They are fetched again.
+            tracing::warn!(%error, "attachments could not be carried over");
+        }
         // What is only in the old one was taken back by the city; copies of it go with the root.
         next.set_renewal_due()?;
         allowance::carry_over(&self.current.connection)(&next.connection)?;

@@ -56,6 +56,20 @@ pub struct StoredNote {
     pub fetched: i64,
 }
 
+impl StoredNote {
+    /// Whether a reader of one has read the other too: all the same but for when and in which order the box got it.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.author == other.author
+            && self.author_name == other.author_name
+            && self.role == other.role
+            && self.time == other.time
+            && self.text == other.text
+            && self.attachments == other.attachments
+            && self.signature == other.signature
+    }
+}
+
 /// Some of a person's notes, newest first.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {

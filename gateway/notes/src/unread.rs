@@ -1,14 +1,17 @@
 //! What each staff member has marked as read: one mark for each person, under that person's key.
 //!
 //! A mark says up to which note, in the order in which the box got them, its reader has read. So a note that comes late or is
-//! changed is unread though its time is old. The city does not learn of marks, and a store filled anew has none.
+//! changed is unread though its time is old. The city does not learn of marks. A database that is
+//! filled beside takes them over; one that starts afresh has none.
+
+use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::database::Database;
 use crate::key::{Cipher, Kind, Tag, identity};
-use crate::read::{PersonRow, UNREAD_COUNTED};
-use crate::writing::Writing;
+use crate::read::{PersonRow, StoredNote, UNREAD_COUNTED, unpack_note};
+use crate::writing::{Writing, note_identity, person_cipher};
 use crate::{Error, Store};
 
 fn mark_identity(person: &Tag, reader: &Tag) -> Vec<u8> {
@@ -61,6 +64,76 @@ impl Database {
         set_mark(&self.connection, &row.cipher, &tag, &reader, upto)?;
         Ok(true)
     }
+}
+
+impl Database {
+    /// Gives a database that takes the place of this one the marks it has. There a mark stands before the first note that is
+    /// new or other than here, so that nothing unread is taken for read.
+    pub(crate) fn carry_marks_over(&self, to: &mut Self) -> Result<(), Error> {
+        let marks: Vec<(Tag, Tag)> = self
+            .connection
+            .prepare("SELECT person, reader FROM marks ORDER BY person")
+            .and_then(|mut query| {
+                query
+                    .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            })
+            .map_err(Error::database("list marks"))?;
+        let transaction = to
+            .connection
+            .transaction()
+            .map_err(Error::database("begin"))?;
+        for of_one in marks.chunk_by(|(one, _), (other, _)| one == other) {
+            let person = &of_one[0].0;
+            let here = person_cipher(&self.connection, &self.keys, person)?;
+            let there = person_cipher(&transaction, &to.keys, person)?;
+            let (Some(here), Some(there)) = (here, there) else {
+                continue;
+            };
+            let known: HashMap<Tag, StoredNote> = all_notes(&self.connection, &here, person)?
+                .into_iter()
+                .collect();
+            let now = all_notes(&transaction, &there, person)?;
+            for (_, reader) in of_one {
+                let upto = mark(&self.connection, &here, person, reader)?;
+                let was_read = |(tag, note): &&(Tag, StoredNote)| {
+                    known
+                        .get(tag)
+                        .is_some_and(|known| known.number <= upto && known.says_the_same(note))
+                };
+                if let Some((_, last)) = now.iter().take_while(was_read).last() {
+                    set_mark(&transaction, &there, person, reader, last.number)?;
+                }
+            }
+        }
+        transaction.commit().map_err(Error::database("commit"))
+    }
+}
+
+/// All of a person's notes in the order in which the box got them.
+fn all_notes(
+    connection: &Connection,
+    cipher: &Cipher,
+    person: &Tag,
+) -> Result<Vec<(Tag, StoredNote)>, Error> {
+    let rows: Vec<(Tag, i64, i64, Vec<u8>)> = connection
+        .prepare_cached(
+            "SELECT tag, number, time, body FROM notes WHERE person = ?1 ORDER BY number",
+        )
+        .and_then(|mut query| {
+            query
+                .query_map([person], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                })?
+                .collect()
+        })
+        .map_err(Error::database("list a person's notes"))?;
+    rows.into_iter()
+        .map(|(tag, number, time, sealed)| {
+            let body = cipher.open(&note_identity(&tag, person, time), &sealed)?;
+            Ok((tag, unpack_note(number, time, &body)?))
+        })
+        .collect()
 }
 
 impl Store {

@@ -306,6 +306,51 @@ async fn a_mark_counts_what_came_after_it_for_its_reader_alone() {
 }
 
 #[tokio::test]
+async fn marks_outlive_a_store_filled_anew_beside_the_old_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = furnished(directory.path()).await;
+    let unread = async || {
+        let page = store.notes_of("u", "q", 50, None).await.unwrap().unwrap();
+        let unread = page
+            .notes
+            .iter()
+            .filter(|note| note.number > page.read_upto);
+        let unread: Vec<_> = unread.map(|note| note.id.clone()).collect();
+        assert_eq!(unread.len() as u64, page.unread);
+        (unread, page.newest_number)
+    };
+    let newest = unread().await.1;
+    store.mark_read("u", "q", newest).await.unwrap();
+    apply(&store, vec![note("n4", "q", NOW - 20, "まだ読んでいない")]).await;
+    assert_eq!(unread().await.0, ["n4"]);
+    let everything = |changed: &str| {
+        vec![
+            staff("u"),
+            person("p", "山田　ハナ", &["u"]),
+            person("q", "髙橋 茂", &["u"]),
+            note("n2", "q", NOW - 40, "発熱なし。血圧 128/76。"),
+            note_by(
+                "鈴木 一郎",
+                "n3",
+                "q",
+                NOW - 30,
+                changed,
+                vec!["胸部Ｘ線.jpg"],
+            ),
+            note("n4", "q", NOW - 20, "まだ読んでいない"),
+            Change::CaughtUp,
+        ]
+    };
+    store.begin_rebuild().await.unwrap();
+    apply(&store, everything("検査結果です。")).await;
+    assert_eq!(unread().await.0, ["n4"]);
+    // A note that was changed meanwhile is unread, and with it what came after it.
+    store.begin_rebuild().await.unwrap();
+    apply(&store, everything("検査結果です。訂正あり。")).await;
+    assert_eq!(unread().await.0, ["n4", "n3"]);
+}
+
+#[tokio::test]
 async fn who_had_read_everything_and_writes_has_read_their_own_note() {
     let directory = tempfile::tempdir().unwrap();
     let store = furnished(directory.path()).await;
