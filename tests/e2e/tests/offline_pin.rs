@@ -1,0 +1,426 @@
+//! Signing in while the city is away: a PIN that was set while it was there, on a registered device, in a real browser; and
+//! what does not get past it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test cannot do is its failure"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use gateway_e2e::browsing::{Result, Window};
+use gateway_e2e::seats::{Seat, openssl, pair};
+use gateway_e2e::visiting::{Answer, password};
+use serde_json::json;
+use test_harness::browser::Browser;
+use test_harness::facility::{Facility, Options};
+use test_harness::wait;
+
+const SOON: Duration = Duration::from_secs(90);
+const USER: &str = "sakura-01";
+const PIN: &str = "803917";
+const LOCKED: &str = "サインインできませんでした";
+
+/// A facility whose city permits PINs, with registered devices only.
+fn facility() -> Facility {
+    let facility = Facility::start(Options {
+        refuse_unknown_devices: true,
+        ..Options::default()
+    })
+    .unwrap();
+    policy(&facility, 1, &json!({ "offline_pin": true }));
+    facility
+}
+
+fn policy(facility: &Facility, version: u64, store: &serde_json::Value) {
+    let now = test_harness::signatures::now();
+    let document = json!({
+        "version": version, "not_before": now - 3600, "expires": now + 30 * 86_400,
+        "facilities": ["*"], "store": store,
+    });
+    facility.city.control("tuf-policy", &document).unwrap();
+    let hint = json!({ "what": "policy" });
+    facility.city.control("hint", &hint).unwrap();
+    let line = format!("version={version}");
+    wait::until("the policy", SOON, || {
+        let log = facility.gateway.log();
+        let taken = |text: &str| text.contains("TUF-POLICY") && text.contains(&line);
+        log.lines().any(taken).then_some(())
+    })
+    .unwrap();
+}
+
+/// Registers a device by way of a manager at a seat that is registered, or still needs not to be.
+fn device<'a>(facility: &'a Facility, manager: &Seat<'_>, name: &str) -> Seat<'a> {
+    pair(facility, manager, name, "linux")
+}
+
+fn signs_in(facility: &Facility, seat: &Seat<'_>, user: &str) {
+    let secret = password(facility, user);
+    let origin = format!("Origin: {}", seat.notebook("").trim_end_matches('/'));
+    let page = seat.send(&[
+        "--location",
+        "--header",
+        "Accept: text/html",
+        "--header",
+        &origin,
+        "--data-urlencode",
+        &format!("user_id={user}"),
+        "--data-urlencode",
+        &format!("password={secret}"),
+        &seat.notebook("staff/login"),
+    ]);
+    assert!(page.says("支援対象者"), "{page:?}");
+    stored(seat, "参照情報");
+}
+
+/// Opens the stored notes by way of the notebook until they say this.
+fn stored(seat: &Seat<'_>, words: &str) {
+    let open = || seat.open(&seat.notebook(".well-known/renraku-gateway/notes"));
+    let found = wait::until(words, SOON, || open().says(words).then_some(()));
+    assert!(found.is_ok(), "{words}: {:?}", open());
+}
+
+fn away(facility: &Facility, seat: &Seat<'_>) {
+    facility.city.fail("down").unwrap();
+    wait::until("the outage", SOON, || {
+        let home = seat.open(&seat.console(""));
+        home.says("市の連絡帳につながりません").then_some(())
+    })
+    .unwrap();
+}
+
+fn back(facility: &Facility, seat: &Seat<'_>) {
+    facility.city.recover().unwrap();
+    wait::until("the city", SOON, || {
+        let home = seat.open(&seat.console(""));
+        let there = home.status == 200 && !home.says("つながりません");
+        let notebook = seat.open(&seat.notebook("staff/login"));
+        (there && notebook.status == 200).then_some(())
+    })
+    .unwrap();
+}
+
+/// One attempt with a PIN.
+fn tries(seat: &Seat<'_>, user: &str, pin: &str) -> Answer {
+    seat.submits("sign-in", &[("user", user), ("pin", pin)])
+}
+
+fn is_in(answer: &Answer) -> bool {
+    answer.status == 200 && answer.says("参照情報")
+}
+
+/// Ends the session on the console, as closing the browser does.
+fn leaves(seat: &Seat<'_>) {
+    let _ = seat.submits("sign-out", &[("done", "yes")]);
+}
+
+fn p12(facility: &Facility, seat: &Seat<'_>) -> PathBuf {
+    let (certificate, key) = seat.certificate.as_ref().unwrap();
+    let file = facility.directory().join("device.p12");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    openssl(&[
+        "pkcs12",
+        "-export",
+        "-in",
+        &text(certificate),
+        "-inkey",
+        &text(key),
+        "-out",
+        &text(&file),
+        "-passout",
+        "pass:word",
+    ]);
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_set_beside_the_city_opens_stored_notes_without_it_until_it_is_typed_wrong_five_times()
+-> Result<()> {
+    let facility = facility();
+    let manager = Seat::new(&facility, "manager");
+    manager.signs_in_as_manager();
+    let pc = device(&facility, &manager, "office-pc");
+    let mut browser = Browser::start(&facility.city.ca_file()).unwrap();
+    browser
+        .install_certificate(&p12(&facility, &pc), "word")
+        .unwrap();
+
+    let window = Window::open(&browser).await?;
+    sign_in(&facility, &window).await?;
+    window.click("a[href='/pin']").await?;
+    window.reads("まだ設定していません").await?;
+    choose(&window, "123456").await?;
+    window.reads("順番に並んだPIN").await?;
+    window.photograph("pin-1-too-easy").await?;
+    choose(&window, PIN).await?;
+    window.reads("に設定しました").await?;
+    window.photograph("pin-2-set").await?;
+    on_a_telephone(&window, "pin-2-set-phone").await?;
+    window.close().await;
+
+    // A new browser in the outage: nobody is signed in.
+    away(&facility, &pc);
+    let window = Window::open(&browser).await?;
+    window
+        .visit(&format!("{}staff/", facility.gateway.portal_url()))
+        .await?;
+    window.reads("連絡帳につながりません").await?;
+    window
+        .click("a[href*='/.well-known/renraku-gateway/notes']")
+        .await?;
+    window.reads("PINでサインイン").await?;
+    window.photograph("pin-3-outage").await?;
+    on_a_telephone(&window, "pin-3-outage-phone").await?;
+    enter(&window, PIN).await?;
+    window.reads("参照情報").await?;
+    window.reads("架空 花子").await?;
+    window.photograph("pin-4-notes").await?;
+    window
+        .visit(&format!("{}devices", facility.gateway.console_url()))
+        .await?;
+    window.reads("事業所管理者だけ").await?;
+    window.visit(&facility.gateway.console_url()).await?;
+    window.click("form[action='/sign-out'] button").await?;
+
+    window
+        .visit(&format!("{}sign-in", facility.gateway.console_url()))
+        .await?;
+    for _ in 0..5 {
+        enter(&window, "520863").await?;
+        window.reads(LOCKED).await?;
+    }
+    enter(&window, PIN).await?;
+    window.reads(LOCKED).await?;
+    window.photograph("pin-5-locked").await?;
+    on_a_telephone(&window, "pin-5-locked-phone").await?;
+
+    back(&facility, &pc);
+    window
+        .visit(&format!("{}sign-in", facility.gateway.console_url()))
+        .await?;
+    window.reads("いつもどおり、連絡帳にサインイン").await?;
+    window.photograph("pin-6-back").await?;
+    sign_in(&facility, &window).await?;
+    window
+        .visit(&format!("{}pin", facility.gateway.console_url()))
+        .await?;
+    window.reads_after_reloading("設定済み").await?;
+    window.visit(&facility.gateway.console_url()).await?;
+    window.click("form[action='/sign-out'] button").await?;
+    window.close().await;
+
+    away(&facility, &pc);
+    let window = Window::open(&browser).await?;
+    window
+        .visit(&format!("{}sign-in", facility.gateway.console_url()))
+        .await?;
+    enter(&window, PIN).await?;
+    window.reads("架空 花子").await?;
+    window.close().await;
+    let log = facility.gateway.log();
+    assert!(!log.contains(PIN) && !log.contains("520863"));
+    Ok(())
+}
+
+/// Signs in at the notebook and opens the stored notes.
+async fn sign_in(facility: &Facility, window: &Window) -> Result<()> {
+    window
+        .visit(&format!("{}staff/login", facility.gateway.portal_url()))
+        .await?;
+    window.type_into("#user_id", USER).await?;
+    window
+        .type_into("#password", &password(facility, USER))
+        .await?;
+    window.click("#sign-in").await?;
+    window.element("#persons").await?;
+    let notes = format!(
+        "{}.well-known/renraku-gateway/notes",
+        facility.gateway.portal_url()
+    );
+    window.visit(&notes).await?;
+    window.reads("参照情報").await
+}
+
+async fn choose(window: &Window, pin: &str) -> Result<()> {
+    window.type_into("#pin", pin).await?;
+    window.type_into("#pin_again", pin).await?;
+    window.click("#set-pin").await
+}
+
+async fn enter(window: &Window, pin: &str) -> Result<()> {
+    window
+        .run("document.querySelector('#user').value = ''")
+        .await?;
+    window.type_into("#user", USER).await?;
+    window.type_into("#pin", pin).await?;
+    window.click("#sign-in").await
+}
+
+async fn on_a_telephone(window: &Window, name: &str) -> Result<()> {
+    window.screen(390, 844).await?;
+    window.photograph(name).await?;
+    let wider = window
+        .run("return document.documentElement.scrollWidth > window.innerWidth")
+        .await?;
+    assert_eq!(wider, false, "{name} scrolls sideways");
+    window.screen(1100, 1000).await
+}
+
+/// Two registered PCs and a PIN, and the city is gone.
+fn two_devices(facility: &Facility) -> (Seat<'_>, Seat<'_>) {
+    let manager = Seat::new(facility, "manager");
+    manager.signs_in_as_manager();
+    let one = device(facility, &manager, "one");
+    one.signs_in_as_manager();
+    let two = device(facility, &one, "two");
+    leaves(&one);
+    signs_in(facility, &two, USER);
+    let set = two.submits("pin", &[("pin", PIN), ("pin_again", PIN)]);
+    assert!(set.says("に設定しました"), "{set:?}");
+    leaves(&two);
+    away(facility, &two);
+    (one, two)
+}
+
+#[test]
+fn a_pin_is_no_way_in_from_elsewhere_for_others_or_beside_the_city() {
+    let facility = facility();
+    let (one, two) = two_devices(&facility);
+    let stranger = Seat::new(&facility, "stranger");
+    let page = tries(&stranger, USER, PIN);
+    assert!(
+        page.status == 403 && page.says("登録されていません"),
+        "{page:?}"
+    );
+
+    // Nobody, somebody without a PIN, and a wrong PIN: the same words.
+    let main = |answer: &Answer| {
+        let after = answer.body.split("<main").nth(1).unwrap_or_default();
+        after
+            .replace("nobody", "-")
+            .replace("sakura-02", "-")
+            .replace(USER, "-")
+    };
+    let answers = ["nobody", "sakura-02", USER].map(|user| main(&tries(&one, user, "520863")));
+    assert!(answers[0].contains(LOCKED), "{}", answers[0]);
+    assert!(answers[0] == answers[1] && answers[1] == answers[2]);
+
+    // The session belongs to the device that opened it, and to reading.
+    assert!(is_in(&tries(&two, USER, PIN)));
+    let refused = two.open(&two.console("devices"));
+    assert_eq!(refused.status, 403);
+    let jar = |name: &str| facility.directory().join(format!("{name}.cookies"));
+    std::fs::copy(jar("two"), jar("one")).unwrap();
+    let moved = one.open(&one.console("notes"));
+    assert!(!is_in(&moved), "{moved:?}");
+
+    // A PIN is neither set nor changed in an outage.
+    let set = two.submits("pin", &[("pin", "520863"), ("pin_again", "520863")]);
+    assert!(set.says("つながっている間だけ"), "{set:?}");
+
+    // The city is back: the session ends, and no PIN is taken.
+    back(&facility, &two);
+    assert!(!is_in(&two.open(&two.console("notes"))));
+    let page = tries(&two, USER, PIN);
+    assert!(page.says("いつもどおり、連絡帳にサインイン"), "{page:?}");
+
+    // A suspension destroys the PIN, and its end does not bring it back.
+    let suspend = |suspended: bool| {
+        let what = json!({ "id": USER, "suspended": suspended });
+        facility.city.control("suspend-user", &what).unwrap();
+    };
+    signs_in(&facility, &two, USER);
+    suspend(true);
+    wait::until("the session to end", SOON, || {
+        let page = two.open(&two.console("notes"));
+        page.says("サインインが必要").then_some(())
+    })
+    .unwrap();
+    suspend(false);
+    signs_in(&facility, &two, USER);
+    let own = two.open(&two.console("pin"));
+    assert!(own.says("まだ設定していません"), "{own:?}");
+}
+
+#[test]
+fn guessing_over_two_devices_and_many_at_once_and_over_restarts_gets_five_tries() {
+    let mut facility = facility();
+    {
+        let (one, two) = two_devices(&facility);
+        // Six from each at once: more than five would be compared if they did not wait for one another.
+        std::thread::scope(|scope| {
+            for number in 0..6 {
+                let wrong = format!("73516{number}");
+                let (one, two, other) = (&one, &two, wrong.clone());
+                scope.spawn(move || assert!(tries(one, USER, &wrong).says(LOCKED)));
+                scope.spawn(move || assert!(tries(two, USER, &other).says(LOCKED)));
+            }
+        });
+        assert!(
+            tries(&one, USER, PIN).says(LOCKED),
+            "the right one is of no use any more"
+        );
+    }
+    facility.gateway.restart().unwrap();
+    let again = |name: &str| {
+        let mut seat = Seat::new(&facility, name);
+        let file = |ending: &str| facility.directory().join(format!("{name}.{ending}"));
+        seat.certificate = Some((file("crt"), file("key")));
+        seat
+    };
+    let (one, two) = (again("one"), again("two"));
+    wait::until("the box to take PINs again", SOON, || {
+        one.open(&one.console("sign-in"))
+            .says("利用者ID")
+            .then_some(())
+    })
+    .unwrap();
+    assert!(
+        tries(&two, USER, PIN).says(LOCKED),
+        "a restart forgives nothing"
+    );
+    // And one device is not asked without end.
+    let paced = (0..12).any(|_| tries(&one, "nobody", PIN).says("回数が多すぎます"));
+    assert!(paced);
+}
+
+#[test]
+fn a_device_that_is_cut_off_in_the_outage_takes_its_session_and_its_pins_along() {
+    let facility = facility();
+    let manager = Seat::new(&facility, "manager");
+    manager.signs_in_as_manager();
+    let desk = device(&facility, &manager, "desk");
+    desk.signs_in_as_manager();
+    let tablet = device(&facility, &desk, "tablet");
+    signs_in(&facility, &tablet, USER);
+    let set = tablet.submits("pin", &[("pin", PIN), ("pin_again", PIN)]);
+    assert!(set.says("に設定しました"), "{set:?}");
+    leaves(&tablet);
+    away(&facility, &desk);
+    assert!(is_in(&tries(&tablet, USER, PIN)));
+    // The manager, signed in since before, finds the tablet on the list.
+    let list = desk.open(&desk.console("devices"));
+    let (before, _) = list
+        .body
+        .split_once("tablet")
+        .unwrap_or_else(|| panic!("{list:?}"));
+    let id = before
+        .rsplit("href=\"/devices/")
+        .next()
+        .and_then(|rest| rest.split('"').next());
+    let id = id.unwrap_or_else(|| panic!("{list:?}")).to_owned();
+    let done = desk.submits(&format!("devices/{id}"), &[("action", "revoke")]);
+    assert_eq!(done.status, 200, "{done:?}");
+    wait::until("the tablet to be cut off", SOON, || {
+        (!is_in(&tablet.open(&tablet.console("notes")))).then_some(())
+    })
+    .unwrap();
+    assert!(!is_in(&tries(&tablet, USER, PIN)));
+    assert!(
+        is_in(&tries(&desk, USER, PIN)),
+        "the PIN itself is still good elsewhere"
+    );
+}
