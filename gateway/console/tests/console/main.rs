@@ -11,6 +11,8 @@ mod accesses;
 mod compliance;
 /// The desk, and a browser of sorts.
 mod desk;
+/// Exceptions, the daily list, certificates of the city, a refused channel.
+mod exceptions;
 /// Home page: one light, one sentence, one next action.
 mod home;
 /// Renders every page to a file, to be looked at, and holds each to what makes it usable.
