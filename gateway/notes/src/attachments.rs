@@ -4,9 +4,12 @@
 //! (docs/decisions/0017).
 
 mod bounds;
+mod carrying;
 mod chunks;
 mod fetching;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod reading;
 mod rows;
 

@@ -26,6 +26,8 @@ mod unread;
 mod witness;
 mod writing;
 
+#[doc(hidden)]
+pub use attachments::fuzzing as attachments_fuzzing;
 pub use attachments::{
     AttachmentCounts, AttachmentPolicy, Attempt, Incoming, Judgement, NotKept, Refusal, Standing,
     StoredAttachment, Unjudged, Wanted,

@@ -177,9 +177,11 @@ async fn standing(store: &Store, id: &str) -> Standing {
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(directory.join("a/attachments"))
-        .map(|entries| entries.map(|entry| entry.unwrap().path()).collect())
-        .unwrap_or_default()
+    ["a/attachments", "b/attachments"]
+        .into_iter()
+        .filter_map(|name| std::fs::read_dir(directory.join(name)).ok())
+        .flat_map(|entries| entries.map(|entry| entry.unwrap().path()))
+        .collect()
 }
 
 #[tokio::test]
@@ -637,4 +639,33 @@ async fn the_witness_hears_of_each_attachment_before_it_is_opened() {
             (Looked::Attachment, None, false)
         ]
     );
+}
+
+#[tokio::test]
+async fn a_store_that_is_filled_anew_takes_over_the_files_that_are_still_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = with_files(directory.path(), &[("a", 2 * CHUNK), ("b", 100), ("c", 7)]).await;
+    fetch(&store, Judgement::Readable).await;
+    store.begin_rebuild().await.unwrap();
+    let other = Attachment {
+        sha256: "cd".repeat(32),
+        ..file("c", 7)
+    };
+    let again = vec![
+        staff("s"),
+        person("p", &["s"]),
+        note("note of a", "p", NOW, vec![file("a", 2 * CHUNK)]),
+        note("note of c", "p", NOW - 60, vec![other]),
+        Change::CaughtUp,
+    ];
+    apply(&store, again).await;
+    assert_eq!(read(&store, "s", "a").await, Some(content(2 * CHUNK)));
+    assert!(read(&store, "s", "b").await.is_none());
+    let wanted = store.wanted_attachments(NOW, 4).await.unwrap();
+    assert_eq!(wanted.len(), 1, "{wanted:?}");
+    assert_eq!(wanted[0].id, "c");
+    assert_eq!(files(directory.path()).len(), 1);
+    store.close().await;
+    let store = open(directory.path());
+    assert_eq!(read(&store, "s", "a").await, Some(content(2 * CHUNK)));
 }

@@ -111,20 +111,20 @@ pub struct AttachmentCounts {
 }
 
 /// The persons' ciphers, each found once.
-struct Ciphers<'a> {
+pub(super) struct Ciphers<'a> {
     database: &'a Database,
     known: HashMap<Tag, Cipher>,
 }
 
 impl<'a> Ciphers<'a> {
-    fn new(database: &'a Database) -> Self {
+    pub(super) fn new(database: &'a Database) -> Self {
         Self {
             database,
             known: HashMap::new(),
         }
     }
 
-    fn open(&mut self, row: &Row) -> Result<Option<Body>, Error> {
+    pub(super) fn open(&mut self, row: &Row) -> Result<Option<Body>, Error> {
         if !self.known.contains_key(&row.person) {
             let Database {
                 connection, keys, ..

@@ -64,6 +64,23 @@ impl Directory {
         Ok(name)
     }
 
+    /// Has these files of another directory under the same names here too.
+    pub(crate) fn link(&self, from: &Self, names: &[FileName]) -> Result<(), Error> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.make()?;
+        for name in names {
+            match std::fs::hard_link(from.path(name), self.path(name)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed("take its file over")(error));
+                }
+                _ => {}
+            }
+        }
+        sync(&self.0).map_err(failed("take its file over"))
+    }
+
     /// Removes files; one that is not there has been removed already.
     pub(crate) fn remove(&self, names: &[FileName]) -> Result<(), Error> {
         let mut removed = false;

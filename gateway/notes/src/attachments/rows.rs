@@ -6,6 +6,8 @@
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 
+use zeroize::Zeroizing;
+
 use super::chunks::FileKey;
 use super::files::FileName;
 use crate::key::{Cipher, Keyring, Kind, Tag, identity};
@@ -107,6 +109,39 @@ pub(crate) struct Body {
     pub(crate) wrong: i64,
 }
 
+impl Body {
+    pub(crate) fn parse(packed: &[u8]) -> Result<Self, Error> {
+        let mut fields = Unpack::new(packed);
+        let body = Self {
+            id: fields.text()?.to_owned(),
+            name: Personal::new(fields.text()?),
+            media_type: fields.text()?.to_owned(),
+            sha256: fields.text()?.to_owned(),
+            key: match fields.bytes()? {
+                [] => None,
+                key => Some(FileKey::from_slice(key)?),
+            },
+            wrong: fields.number()?,
+        };
+        if fields.is_empty() {
+            Ok(body)
+        } else {
+            Err(Error::Damaged)
+        }
+    }
+
+    pub(crate) fn pack(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        pack(&[
+            self.id.as_bytes(),
+            self.name.reveal().as_bytes(),
+            self.media_type.as_bytes(),
+            self.sha256.as_bytes(),
+            self.key.as_ref().map_or(&[], FileKey::as_bytes),
+            &self.wrong.to_be_bytes(),
+        ])
+    }
+}
+
 const COLUMNS: &str = "tag, note, person, time, size, state, file, body";
 
 impl Row {
@@ -178,20 +213,8 @@ impl Row {
     }
 
     pub(crate) fn open(&self, cipher: &Cipher) -> Result<Body, Error> {
-        let body = cipher.open(&self.identity(), &self.body)?;
-        let mut fields = Unpack::new(&body);
-        let body = Body {
-            id: fields.text()?.to_owned(),
-            name: Personal::new(fields.text()?),
-            media_type: fields.text()?.to_owned(),
-            sha256: fields.text()?.to_owned(),
-            key: match fields.bytes()? {
-                [] => None,
-                key => Some(FileKey::from_slice(key)?),
-            },
-            wrong: fields.number()?,
-        };
-        if body.key.is_some() == self.file.is_some() && fields.is_empty() {
+        let body = Body::parse(&cipher.open(&self.identity(), &self.body)?)?;
+        if body.key.is_some() == self.file.is_some() {
             Ok(body)
         } else {
             Err(Error::Damaged)
@@ -199,15 +222,7 @@ impl Row {
     }
 
     fn seal(&mut self, cipher: &Cipher, body: &Body) -> Result<(), Error> {
-        let packed = pack(&[
-            body.id.as_bytes(),
-            body.name.reveal().as_bytes(),
-            body.media_type.as_bytes(),
-            body.sha256.as_bytes(),
-            body.key.as_ref().map_or(&[], FileKey::as_bytes),
-            &body.wrong.to_be_bytes(),
-        ])?;
-        self.body = cipher.seal(&self.identity(), &packed)?;
+        self.body = cipher.seal(&self.identity(), &body.pack()?)?;
         Ok(())
     }
 
