@@ -266,6 +266,7 @@ async fn on_a_telephone(window: &Window, name: &str) -> Result<()> {
         .run("return document.documentElement.scrollWidth > window.innerWidth")
         .await?;
     assert_eq!(wider, false, "{name} scrolls sideways");
+    assert_eq!(window.breaches().await?, Vec::<String>::new(), "{name}");
     window.screen(1100, 1000).await
 }
 
@@ -423,4 +424,44 @@ fn a_device_that_is_cut_off_in_the_outage_takes_its_session_and_its_pins_along()
         is_in(&tries(&desk, USER, PIN)),
         "the PIN itself is still good elsewhere"
     );
+}
+
+#[test]
+fn the_policy_can_end_sessions_with_the_line_and_permits_pins_only_where_it_says_so() {
+    let facility = facility();
+    policy(
+        &facility,
+        2,
+        &json!({ "offline_pin": true, "offline_sessions": false }),
+    );
+    let manager = Seat::new(&facility, "manager");
+    manager.signs_in_as_manager();
+    let desk = device(&facility, &manager, "desk");
+    desk.signs_in_as_manager();
+    let pc = device(&facility, &desk, "pc");
+    signs_in(&facility, &pc, USER);
+    let set = pc.submits("pin", &[("pin", PIN), ("pin_again", PIN)]);
+    assert!(set.says("に設定しました"), "{set:?}");
+    assert!(is_in(&pc.open(&pc.console("notes"))));
+    away(&facility, &pc);
+    for url in [
+        pc.console("notes"),
+        pc.notebook(".well-known/renraku-gateway/notes"),
+    ] {
+        let page = pc.open(&url);
+        assert!(page.says("PINでサインイン") && !is_in(&page), "{page:?}");
+    }
+    // What the manager is for goes on.
+    assert_eq!(desk.open(&desk.console("devices")).status, 200);
+    assert!(is_in(&tries(&pc, USER, PIN)));
+
+    back(&facility, &pc);
+    policy(&facility, 3, &json!({}));
+    signs_in(&facility, &pc, USER);
+    let own = pc.open(&pc.console("pin"));
+    assert!(own.says("この事業所では使われていません"), "{own:?}");
+    away(&facility, &pc);
+    assert!(is_in(&pc.open(&pc.console("notes"))), "sessions go on");
+    let page = tries(&pc, USER, PIN);
+    assert!(page.says("この事業所では使われていません"), "{page:?}");
 }
