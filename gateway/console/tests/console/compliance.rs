@@ -585,24 +585,3 @@ async fn the_report_says_of_every_article_how_it_stands_and_by_whose_word() {
         page.shows(words);
     }
 }
-
-#[tokio::test]
-async fn a_csv_is_a_file_and_is_not_kept_by_the_browser() {
-    let (console, _, _, _directory) = whole_console().await;
-    let cookie = signed_in(&console, "kanri", Role::Manager, MANAGERS).await;
-    for (target, name) in [
-        ("/media/media.csv", "media.csv"),
-        ("/training/training.csv", "training.csv"),
-        ("/declarations/declarations.csv", "declarations.csv"),
-    ] {
-        let file = get(BOX, target)
-            .device(MANAGERS)
-            .cookie(&cookie)
-            .ask(&console)
-            .await;
-        assert!(file.header(header::CONTENT_DISPOSITION).contains(name));
-        assert!(file.header(header::CONTENT_TYPE).starts_with("text/csv"));
-        assert_eq!(file.header(header::CACHE_CONTROL), "no-store");
-        assert!(file.text().starts_with('\u{feff}'));
-    }
-}

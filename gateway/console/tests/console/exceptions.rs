@@ -1,7 +1,7 @@
 use gateway_console::{Days, Night, Refusal, Today, Waiver};
 use gateway_notes::Role;
 use gateway_policy::Check;
-use http::StatusCode;
+use http::{StatusCode, header};
 
 use crate::compliance::encoded;
 use crate::desk::{BOX, NOW, Request, get, post, signed_in};
@@ -184,4 +184,25 @@ async fn a_certificate_of_the_city_is_taken_from_a_file_or_pasted_and_then_appro
         .ask(&console)
         .await;
     assert_eq!(forged.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_csv_is_a_file_and_is_not_kept_by_the_browser() {
+    let (console, _, _, _directory) = whole_console().await;
+    let cookie = signed_in(&console, "kanri", Role::Manager, MANAGERS).await;
+    for (target, name) in [
+        ("/media/media.csv", "media.csv"),
+        ("/training/training.csv", "training.csv"),
+        ("/declarations/declarations.csv", "declarations.csv"),
+    ] {
+        let file = get(BOX, target)
+            .device(MANAGERS)
+            .cookie(&cookie)
+            .ask(&console)
+            .await;
+        assert!(file.header(header::CONTENT_DISPOSITION).contains(name));
+        assert!(file.header(header::CONTENT_TYPE).starts_with("text/csv"));
+        assert_eq!(file.header(header::CACHE_CONTROL), "no-store");
+        assert!(file.text().starts_with('\u{feff}'));
+    }
 }
