@@ -233,6 +233,8 @@ impl Cipher {
     }
 
     pub(crate) fn open(&self, identity: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        #[cfg(test)]
+        OPENED.with(|opened| opened.set(opened.get() + 1));
         let (nonce, ciphertext) = sealed
             .split_first_chunk::<NONCE_LEN>()
             .ok_or(Error::Damaged)?;
@@ -246,6 +248,12 @@ impl Cipher {
         plain.truncate(length);
         Ok(plain)
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has opened something; for tests that compare work.
+    pub(crate) static OPENED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 /// What a sealed row is bound to, so that no row can stand in for another: its kind and the tags it belongs to.

@@ -24,6 +24,8 @@ mod search_segments;
 mod store;
 mod unread;
 mod witness;
+#[cfg(test)]
+mod work;
 mod writing;
 
 #[doc(hidden)]
