@@ -436,7 +436,22 @@ impl Console {
         here: &'a str,
         request: &ConsoleRequest,
     ) -> Frame<'a> {
-        let now = self.desk.now();
+        // A store in trouble costs the name in the corner, not the page.
+        let name = match (self.reader(request, self.desk.now()), self.desk.store()) {
+            (Some(reader), Some(store)) => store.staff(&reader.user).await.ok().flatten(),
+            _ => None,
+        };
+        self.frame_for(title, here, request, name).await
+    }
+
+    /// A frame for somebody whom the store has just been asked about.
+    pub(crate) async fn frame_for<'a>(
+        &'a self,
+        title: &'a str,
+        here: &'a str,
+        request: &ConsoleRequest,
+        staff: Option<gateway_notes::Staff>,
+    ) -> Frame<'a> {
         let mut frame = self.bare_frame(title, here);
         frame.admitted = !self.is_kept_out(request) || !self.desk.setup().await.ready;
         if self.is_manager(request) {
@@ -448,13 +463,10 @@ impl Console {
                 break_glass: self.desks.break_glass.is_some(),
             };
         }
-        if let (Some(reader), Some(store)) = (self.reader(request, now), self.desk.store()) {
+        if self.reader(request, self.desk.now()).is_some() && self.desk.store().is_some() {
             frame.own_pin = self.offers_own_pin(request);
-            // A store in trouble costs the name in the corner, not the page.
             frame.view = Some(request.view);
-            if let Ok(Some(staff)) = store.staff(&reader.user).await {
-                frame.reader = Some(staff.display_name.reveal().to_owned());
-            }
+            frame.reader = staff.map(|staff| staff.display_name.reveal().to_owned());
         }
         frame
     }

@@ -22,6 +22,11 @@ pub trait Desk: Send + Sync + 'static {
     /// How the box stands.
     fn status(&self) -> Answer<'_, BoxStatus>;
 
+    /// Whether the city can be reached; as [`Desk::status`] says it, without all the rest.
+    fn city(&self) -> Answer<'_, Link> {
+        Box::pin(async { self.status().await.city })
+    }
+
     /// How setting up stands.
     fn setup(&self) -> Answer<'_, SetupStatus>;
 

@@ -64,13 +64,15 @@ impl Console {
     }
 
     async fn persons(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
-        let reading = match self.open(request).await? {
+        let mut reading = match self.open(request).await? {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
         let persons = reading.store.persons_for(reading.user()).await;
         let page = Persons {
-            frame: self.frame("保存した連絡", "notes", request).await,
+            frame: self
+                .frame_for("保存した連絡", "notes", request, reading.known.take())
+                .await,
             banner: reading.banner,
             persons: persons
                 .map_err(Fault::Store)?
@@ -84,7 +86,7 @@ impl Console {
 
     async fn notes(&self, request: &ConsoleRequest, person: &str) -> Result<Page, Fault> {
         let before = cursor(request.query.as_deref())?;
-        let reading = match self.open(request).await? {
+        let mut reading = match self.open(request).await? {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
@@ -97,7 +99,9 @@ impl Console {
             .ok_or(Fault::NotFound)?;
         let path = format!("/notes/{}", encode(person));
         let view = Notes {
-            frame: self.frame("支援対象者の連絡", "notes", request).await,
+            frame: self
+                .frame_for("支援対象者の連絡", "notes", request, reading.known.take())
+                .await,
             name: page.display_name,
             older: page.older.map(|cursor| format!("{path}?before={cursor}")),
             days: self
@@ -124,7 +128,7 @@ impl Console {
         person: &str,
         note: &str,
     ) -> Result<Page, Fault> {
-        let reading = match self.open(request).await? {
+        let mut reading = match self.open(request).await? {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
@@ -145,7 +149,9 @@ impl Console {
             )
             .await?;
         let view = OneNote {
-            frame: self.frame("1件の連絡", "notes", request).await,
+            frame: self
+                .frame_for("1件の連絡", "notes", request, reading.known.take())
+                .await,
             name: found.display_name,
             day: days.into_iter().next().ok_or(Fault::NotFound)?,
             path: format!("/notes/{}", encode(person)),
@@ -163,7 +169,7 @@ impl Console {
                 .find(|span| span.to_string() == *days)
                 .ok_or(Fault::BadRequest)?,
         };
-        let reading = match self.open(request).await? {
+        let mut reading = match self.open(request).await? {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
@@ -177,7 +183,9 @@ impl Console {
         let mut spans = SPANS;
         spans.sort_unstable();
         let view = Print {
-            frame: self.frame("印刷用の連絡", "notes", request).await,
+            frame: self
+                .frame_for("印刷用の連絡", "notes", request, reading.known.take())
+                .await,
             name: page.display_name,
             days: self
                 .days(&reading, person, page.notes, i64::MAX, Days::InFull)
@@ -193,7 +201,7 @@ impl Console {
     }
 
     async fn draft(&self, request: &ConsoleRequest, person: &str) -> Result<Page, Fault> {
-        let reading = match self.open(request).await? {
+        let mut reading = match self.open(request).await? {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
@@ -205,7 +213,9 @@ impl Console {
             .ok_or(Fault::NotFound)?;
         let session = self.session(request).ok_or(Fault::NotFound)?;
         let view = Draft {
-            frame: self.frame("下書き", "notes", request).await,
+            frame: self
+                .frame_for("下書き", "notes", request, reading.known.take())
+                .await,
             name: page.display_name,
             path: format!("/notes/{}", encode(person)),
             session: format!("{:016x}", u64::from_be_bytes(session.0)),

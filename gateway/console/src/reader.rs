@@ -20,7 +20,9 @@ const LONGEST_ID: usize = 256;
 
 /// Somebody who may read, and what they read from.
 pub(crate) struct Reading {
-    staff: Staff,
+    user: String,
+    /// Who they are to the store, for the frame of the page.
+    pub(crate) known: Option<gateway_notes::Staff>,
     /// What is read through it is recorded.
     pub(crate) store: Store,
     pub(crate) banner: Banner,
@@ -29,7 +31,7 @@ pub(crate) struct Reading {
 impl Reading {
     /// The user id.
     pub(crate) fn user(&self) -> &str {
-        &self.staff.user
+        &self.user
     }
 }
 
@@ -97,14 +99,26 @@ impl Console {
         let Some(staff) = self.reader(request, self.desk.now()) else {
             return self.sign_in_first(request, false).map(Err);
         };
-        let Some(store) = self.store_for(request, &staff).await? else {
+        let Some(store) = self.store_for(request, &staff) else {
             return self.nothing_to_read().map(Err);
         };
-        let banner = self.banner(request, &store).await?;
+        let known = store.staff_and_level(&staff.user).await;
+        let Some((known, level)) = known.map_err(Fault::Store)? else {
+            return self.nothing_to_read().map(Err);
+        };
+        let outage = match self.desk.city().await {
+            Link::Down { since } => Some(minute(since)),
+            Link::Up | Link::Unknown => None,
+        };
         Ok(Ok(Reading {
-            staff,
+            user: staff.user,
+            known: Some(known),
             store,
-            banner,
+            banner: Banner {
+                fetched: level.map(|seconds| minute(Timestamp(seconds))),
+                outage,
+                notebook: self.notebook(request),
+            },
         }))
     }
 
@@ -128,34 +142,11 @@ impl Console {
         self.page(&page)
     }
 
-    /// The store, if this staff member may read anything in it.
-    /// What is read through it is recorded.
-    async fn store_for(
-        &self,
-        request: &ConsoleRequest,
-        staff: &Staff,
-    ) -> Result<Option<Store>, Fault> {
-        let Some(session) = self.session(request) else {
-            return Ok(None);
-        };
-        let visit = Visit::new(request, staff.clone(), session);
-        let Some(store) = self.desk.reading(visit) else {
-            return Ok(None);
-        };
-        let known = store.staff(&staff.user).await.map_err(Fault::Store)?;
-        Ok(known.map(|_| store))
-    }
-
-    async fn banner(&self, request: &ConsoleRequest, store: &Store) -> Result<Banner, Fault> {
-        let outage = match self.desk.status().await.city {
-            Link::Down { since } => Some(minute(since)),
-            Link::Up | Link::Unknown => None,
-        };
-        Ok(Banner {
-            fetched: fetched(store).await?,
-            outage,
-            notebook: self.notebook(request),
-        })
+    /// The store, if there is one. What is read through it is recorded.
+    fn store_for(&self, request: &ConsoleRequest, staff: &Staff) -> Option<Store> {
+        let session = self.session(request)?;
+        self.desk
+            .reading(Visit::new(request, staff.clone(), session))
     }
 
     pub(crate) fn notebook(&self, request: &ConsoleRequest) -> String {

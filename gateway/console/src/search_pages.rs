@@ -74,7 +74,7 @@ impl Searches {
 
 impl Console {
     pub(crate) async fn search_page(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
-        let reading = match self.open(request).await? {
+        let mut reading = match self.open(request).await? {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
@@ -95,7 +95,9 @@ impl Console {
             .await
             .map_err(Fault::Store)?;
         let page = Search {
-            frame: self.frame("さがす", "notes", request).await,
+            frame: self
+                .frame_for("さがす", "notes", request, reading.known.take())
+                .await,
             banner: reading.banner,
             words: &words,
             results: found.map(results),

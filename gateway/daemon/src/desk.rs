@@ -218,6 +218,11 @@ impl Desk for BoxDesk {
         })
     }
 
+    fn city(&self) -> Answer<'_, Link> {
+        let (_, city) = links(&self.feed.borrow());
+        Box::pin(std::future::ready(city))
+    }
+
     fn setup(&self) -> Answer<'_, SetupStatus> {
         Box::pin(async {
             let (running, outcome) = {

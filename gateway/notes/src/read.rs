@@ -175,6 +175,20 @@ pub(crate) struct PersonRow {
 }
 
 impl Store {
+    /// As [`Store::staff`], with [`Store::caught_up`]: what every page of notes begins with.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn staff_and_level(&self, user: &str) -> Result<Option<(Staff, Option<i64>)>, Error> {
+        let user = user.to_owned();
+        self.look(Lane::Page, move |database| {
+            let staff = database.staff(&user)?;
+            let level = database.caught_up()?;
+            Ok(staff.map(|staff| (staff, level)))
+        })
+        .await
+    }
+
     /// When the box was last level with the city, in Unix seconds.
     ///
     /// # Errors
