@@ -54,11 +54,15 @@ impl Console {
     }
 
     /// Whose PIN it is: whoever the city has signed in, on a registered device, while the city is there.
-    fn owner(&self, request: &ConsoleRequest) -> Result<Staff, Result<Page, Fault>> {
-        let signed_in = self.signed_in(request, self.desk.now());
-        if let (Some((staff, Origin::City)), true) = (signed_in, self.offers_own_pin(request)) {
-            return Ok(staff);
+    fn owner(&self, request: &ConsoleRequest) -> Option<Staff> {
+        match self.signed_in(request, self.desk.now())? {
+            (staff, Origin::City) if self.offers_own_pin(request) => Some(staff),
+            _ => None,
         }
+    }
+
+    /// Why there is no PIN of one's own to be set here and now.
+    fn no_owner(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
         let offline = self.desks.offline.as_ref();
         let (sentence, next) = if offline.is_some_and(|offline| !offline.linked()) {
             (
@@ -88,7 +92,7 @@ impl Console {
             link: Some((self.notebook(request), "連絡帳を開く")),
             support_code: None,
         };
-        Err(self.plain(StatusCode::FORBIDDEN, page, false))
+        self.plain(StatusCode::FORBIDDEN, page, false)
     }
 
     async fn pin_page(
@@ -96,9 +100,8 @@ impl Console {
         request: &ConsoleRequest,
         failure: Option<Message>,
     ) -> Result<Page, Fault> {
-        let staff = match self.owner(request) {
-            Ok(staff) => staff,
-            Err(page) => return page,
+        let Some(staff) = self.owner(request) else {
+            return self.no_owner(request);
         };
         let offline = self.desks.offline.as_ref().ok_or(Fault::NotFound)?;
         let state = offline.pin(staff.user).await.map_err(Fault::Desk)?;
@@ -115,9 +118,8 @@ impl Console {
     }
 
     async fn choose_pin(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
-        let staff = match self.owner(request) {
-            Ok(staff) => staff,
-            Err(page) => return page,
+        let Some(staff) = self.owner(request) else {
+            return self.no_owner(request);
         };
         if request.body.len() > LARGEST_FORM {
             return Err(Fault::TooLarge);
@@ -141,9 +143,8 @@ impl Console {
     }
 
     async fn remove_pin(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
-        let staff = match self.owner(request) {
-            Ok(staff) => staff,
-            Err(page) => return page,
+        let Some(staff) = self.owner(request) else {
+            return self.no_owner(request);
         };
         let offline = self.desks.offline.as_ref().ok_or(Fault::NotFound)?;
         match offline.remove_pin(staff.user).await {

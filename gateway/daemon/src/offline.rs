@@ -117,11 +117,22 @@ impl Offline {
         matches!(*self.feed.borrow(), FeedState::CaughtUp { .. })
     }
 
+    /// The city was asked and refuses this facility or its certificate: no outage, and nothing to bridge.
+    fn refused(&self) -> bool {
+        matches!(
+            *self.feed.borrow(),
+            FeedState::Suspended { .. } | FeedState::Revoked { .. }
+        )
+    }
+
     /// Whether stored notes may be read by anybody now. Waits for nothing.
     ///
     /// # Errors
     /// [`Locked`].
     pub(crate) fn reading(&self) -> Result<Reading, Locked> {
+        if self.refused() {
+            return Err(Locked::Refused);
+        }
         let rules = self.policies.borrow().offline();
         let linked = self.linked();
         let known = self.known();
@@ -223,6 +234,13 @@ impl Offline {
     }
 
     fn look_blocking(&self, first: bool) -> Result<(), contact::ContactError> {
+        if self.refused() {
+            // Nor after a restart without the line: what was permitted before counts no more.
+            contact::forget(&self.directory)?;
+            let mut known = self.known();
+            known.contact = None;
+            known.kept = None;
+        }
         let asked = Instant::now();
         let time = self.vault.time()?;
         let clock = TpmClock {

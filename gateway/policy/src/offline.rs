@@ -174,6 +174,9 @@ pub enum Locked {
         /// How many hours the policy permits.
         hours: u32,
     },
+    /// The city was heard, and says that the facility is suspended or its certificate revoked (第31条, 第35条).
+    #[error("the city refuses this facility")]
+    Refused,
     /// The box does not know that it was ever level with the city.
     #[error("no contact with the city is known")]
     NeverHeard,

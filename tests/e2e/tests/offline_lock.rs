@@ -242,6 +242,35 @@ fn an_older_copy_of_what_the_box_keeps_makes_the_outage_longer() {
 }
 
 #[test]
+fn a_facility_that_was_suspended_in_the_outage_reads_nothing_from_the_citys_first_word_on() {
+    let mut outage = Outage::start();
+    let facility = outage.facility.city.described()["numbers"][0]["facility"].clone();
+    let suspend = |outage: &Outage, suspended: bool| {
+        let asked = json!({ "id": facility, "suspended": suspended });
+        let done = outage.facility.city.control("suspend-facility", &asked);
+        done.unwrap();
+    };
+    outage.away();
+    assert_eq!(outage.notes().status, 200);
+    suspend(&outage, true);
+    outage.facility.city.recover().unwrap();
+    outage.page_turns("the city's word", |page| {
+        page.says("市がこの事業所の利用を止めている")
+    });
+    wait::until("the contact to be forgotten", SOON, || {
+        (!outage.contact_file().exists()).then_some(())
+    })
+    .unwrap();
+    // Cutting the line and the power now brings nothing back.
+    outage.facility.city.fail("down").unwrap();
+    outage.facility.gateway.restart().unwrap();
+    outage.locks("still, after a restart without the line");
+    suspend(&outage, false);
+    outage.facility.city.recover().unwrap();
+    outage.opens("open again with the city");
+}
+
+#[test]
 fn power_cuts_that_hold_the_tpms_clock_back_use_the_hours_up() {
     let mut outage = Outage::start();
     outage.away();

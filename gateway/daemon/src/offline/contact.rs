@@ -64,6 +64,20 @@ pub(super) fn write(
     durable::write(&directory.join(FILE), &blob.to_bytes()).map_err(file)
 }
 
+/// Forgets it: without the city nothing is read, until there is a contact again.
+///
+/// # Errors
+/// [`ContactError`]; it may then still be there.
+pub(super) fn forget(directory: &Path) -> Result<(), ContactError> {
+    let path = directory.join(FILE);
+    let forgotten = match std::fs::remove_file(&path) {
+        Ok(()) => std::fs::File::open(directory).and_then(|directory| directory.sync_all()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    forgotten.map_err(|error| ContactError::File(path, error))
+}
+
 fn encode(contact: &Contact, floor: Timestamp) -> Vec<u8> {
     let Contact { at, tpm, granted } = contact;
     let flags =
