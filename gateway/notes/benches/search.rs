@@ -1,5 +1,6 @@
 //! How long a search and a list of notes take in a store of 100,000 notes: by somebody who reads everybody, and by somebody who
 //! reads one person.
+#![allow(clippy::print_stderr, reason = "a benchmark says what it measured on")]
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 #![allow(clippy::unwrap_used, reason = "a benchmark ends at the first surprise")]
 
