@@ -84,6 +84,8 @@ pub struct City {
     pub tuf: Tuf,
     /// How the city fails at the moment.
     pub failure: watch::Sender<Failure>,
+    /// Feeds say everything but that they are level, until this is over.
+    pub never_level: watch::Sender<bool>,
     /// Counters.
     pub stats: Stats,
     /// How single attachments are handed out, by their ids.
@@ -127,6 +129,7 @@ impl City {
             lookup: LookupKey::new(&lookup_key(dir).map_err(unusable)?),
             tuf: Tuf::open(dir)?,
             failure: watch::Sender::new(Failure::default()),
+            never_level: watch::Sender::new(false),
             stats: Stats::default(),
             deliveries: Mutex::default(),
             spoken: broadcast::Sender::new(16),

@@ -49,9 +49,10 @@ pub fn routes(city: Arc<City>) -> Router {
         .route("/control/deliver", post(deliver))
         .route("/control/say", post(say))
         .route("/control/forget-events", post(forget_events))
+        .route("/control/never-level", post(never_level))
         .with_state(Arc::clone(&city))
-        .merge(crate::tuf::control::routes(Arc::clone(&city)))
         .merge(crate::accesslog::control(Arc::clone(&city)))
+        .merge(crate::tuf::control::routes(Arc::clone(&city)))
         .merge(crate::seed::many::routes(city))
         .layer(DefaultBodyLimit::max(96 * 1024 * 1024))
 }
@@ -450,6 +451,17 @@ async fn hint(State(city): Town, Json(what): Json<Named>) -> Answer {
         ));
     }
     city.store.run(move |c| events::hint(c, &what.id)).await?;
+    done(true)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Held {
+    held: bool,
+}
+
+async fn never_level(State(city): Town, Json(Held { held }): Json<Held>) -> Answer {
+    city.never_level.send_replace(held);
     done(true)
 }
 

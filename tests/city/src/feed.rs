@@ -106,6 +106,7 @@ impl Feed {
         let _open = self.city.stats.feed();
         let mut new_events = self.city.store.event_signal();
         let mut access = self.city.store.access_signal();
+        let mut never_level = self.city.never_level.subscribe();
         let mut caught_up = false;
         loop {
             new_events.mark_unchanged();
@@ -113,7 +114,8 @@ impl Feed {
                 return;
             };
             after = seen;
-            if !caught_up {
+            let held = *never_level.borrow_and_update();
+            if !caught_up && !held {
                 caught_up = true;
                 let line = format!(
                     "id: {}\nevent: caught-up\ndata: {{}}\n\n",
@@ -141,6 +143,7 @@ impl Feed {
                         return;
                     }
                 }
+                Ok(()) = never_level.changed() => {}
                 () = self.sender.closed() => return,
             }
         }
