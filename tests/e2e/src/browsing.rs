@@ -224,16 +224,27 @@ impl Window {
     /// When the browser does not answer.
     pub async fn screen(&self, width: u32, height: u32) -> Result<()> {
         let finger = width < 600;
-        let cannot = |error: &dyn fmt::Display| {
-            Failed(format!("the screen cannot be made so large: {error}"))
-        };
+        let screen =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": finger });
+        self.devtools("Emulation.setDeviceMetricsOverride", &screen)
+            .await
+    }
+
+    /// Shows the page as it is printed, or again as on a screen.
+    ///
+    /// # Errors
+    /// When the browser does not answer.
+    pub async fn on_paper(&self, paper: bool) -> Result<()> {
+        let media = json!({ "media": if paper { "print" } else { "" } });
+        self.devtools("Emulation.setEmulatedMedia", &media).await
+    }
+
+    /// A command of Chromium's own, which WebDriver does not have.
+    async fn devtools(&self, command: &str, parameters: &serde_json::Value) -> Result<()> {
+        let cannot = |error: &dyn fmt::Display| Failed(format!("{command}: {error}"));
         let session = self.client.session_id().await;
         let session = session.map_err(|error| cannot(&error))?.unwrap_or_default();
-        let body = json!({
-            "cmd": "Emulation.setDeviceMetricsOverride",
-            "params": { "width": width, "height": height, "deviceScaleFactor": 1, "mobile": finger },
-        });
-        // A command of chromedriver's own, which WebDriver does not have.
+        let body = json!({ "cmd": command, "params": parameters });
         let path = format!("/session/{session}/goog/cdp/execute");
         let answer = http::send(self.driver, "POST", &path, Some(&body), PATIENCE);
         match answer {

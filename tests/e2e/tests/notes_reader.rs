@@ -207,6 +207,21 @@ async fn a_care_worker_reads_marks_searches_and_prints_on_any_screen() -> Result
     window.reads("規約第28条").await?;
     reader.look("print").await?;
     reader.tab_through("print").await?;
+    window.on_paper(true).await?;
+    window.screen(720, 1020).await?;
+    window.reads("参照情報").await?;
+    window.reads("３８．５度").await?;
+    let on_paper = window.text().await;
+    for only_on_screen in ["閲覧を終わる", "日分\n", "ブラウザーの「印刷」", "ホーム"]
+    {
+        assert!(
+            !on_paper.contains(only_on_screen),
+            "{only_on_screen} is printed"
+        );
+    }
+    window.photograph("reader-on-paper").await?;
+    window.on_paper(false).await?;
+    window.screen(1280, 800).await?;
 
     search_with_the_keyboard(&reader).await?;
     mark_with_the_keyboard(&reader, &person).await?;
