@@ -162,6 +162,8 @@ pub(crate) struct Banner {
     pub(crate) fetched: Option<String>,
     /// Since when the city cannot be reached.
     pub(crate) outage: Option<String>,
+    /// Until when stored notes can be read if the city does not answer before.
+    pub(crate) until: Option<String>,
     /// The notebook itself, to be used while it can be reached.
     pub(crate) notebook: String,
 }

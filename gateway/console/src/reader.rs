@@ -116,6 +116,7 @@ impl Console {
             store,
             banner: Banner {
                 fetched: level.map(|seconds| minute(Timestamp(seconds))),
+                until: outage.as_ref().and(self.readable_until()),
                 outage,
                 notebook: self.notebook(request),
             },

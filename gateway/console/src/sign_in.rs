@@ -113,6 +113,14 @@ impl Console {
             .is_none_or(|offline| offline.linked())
     }
 
+    /// Until when stored notes can be read without the city; `None` beside it.
+    pub(crate) fn readable_until(&self) -> Option<String> {
+        match self.desks.offline.as_ref()?.reading() {
+            Ok(Reading::Offline { until, .. }) => Some(minute(until)),
+            Ok(Reading::Linked) | Err(_) => None,
+        }
+    }
+
     /// Why nobody can read now, and what to do.
     pub(crate) fn locked_words(&self) -> (&'static str, &'static str) {
         let locked = self

@@ -179,6 +179,7 @@ fn after_the_hours_without_the_city_the_box_locks_and_opens_by_itself_when_it_an
     outage.away();
     let page = outage.notes();
     assert!(page.status == 200 && page.says("参照情報"), "{page:?}");
+    assert!(page.says("に読めなくなります"), "{page:?}");
     outage.clock.shift(3 * 3600 + 1800).unwrap();
     assert_eq!(outage.notes().status, 200, "half an hour is left");
     outage.clock.shift(1800).unwrap();
