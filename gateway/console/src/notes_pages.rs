@@ -23,6 +23,9 @@ const PRINTED: usize = 500;
 const SPANS: [i64; 3] = [7, 3, 30];
 const DAY: i64 = 86_400;
 
+/// What a sealed number of a note is for. Anybody may send it: it marks nothing that its sender may not read.
+const UPTO: &str = "the newest note on a page";
+
 /// Keeps a draft in its tab.
 const DRAFT_SCRIPT: &str = include_str!("../templates/draft.js");
 static DRAFT_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
@@ -114,7 +117,7 @@ impl Console {
                 )
                 .await?,
             unread: unread(page.unread),
-            newest_number: page.newest_number,
+            upto: self.sealed_number(page.newest_number)?,
             first_page: before.is_none(),
             banner: reading.banner,
             path,
@@ -226,9 +229,15 @@ impl Console {
         Ok(html(StatusCode::OK, &DRAFT_POLICY, Referrer::Own, body))
     }
 
+    /// The number of a note in a form, unreadable: the store counts all notes together, so that two numbers would tell how many
+    /// were written meanwhile about others. All are of one length.
+    fn sealed_number(&self, number: i64) -> Result<String, Fault> {
+        Ok(self.searches.seal(UPTO, &format!("{number:020}"))?)
+    }
+
     async fn mark_read(&self, request: &ConsoleRequest, person: &str) -> Result<Page, Fault> {
         let upto = form::field(&request.body, "upto")
-            .and_then(|upto| upto.parse().ok())
+            .and_then(|upto| self.searches.open(UPTO, &upto)?.parse().ok())
             .ok_or(Fault::BadRequest)?;
         let reading = match self.open(request).await? {
             Ok(reading) => reading,

@@ -59,8 +59,8 @@ pub(crate) struct Notes<'a> {
     pub(crate) name: Personal,
     pub(crate) days: Vec<Day>,
     pub(crate) unread: Option<String>,
-    /// What is sent when everything is marked as read: the number of the newest note shown or not.
-    pub(crate) newest_number: i64,
+    /// What is sent when everything is marked as read: the number of the newest note shown or not, sealed.
+    pub(crate) upto: String,
     /// The address of the next page.
     pub(crate) older: Option<String>,
     pub(crate) first_page: bool,

@@ -42,7 +42,7 @@ impl Searches {
     }
 
     /// For this session only.
-    fn seal(&self, session: &str, words: &str) -> Result<String, NoRandomness> {
+    pub(crate) fn seal(&self, session: &str, words: &str) -> Result<String, NoRandomness> {
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce).map_err(|_| NoRandomness)?;
         let mut sealed = Vec::with_capacity(NONCE_LEN + words.len() + AES_256_GCM.tag_len());
@@ -62,7 +62,7 @@ impl Searches {
     }
 
     /// `None` when it was not made for this session by this process.
-    fn open(&self, session: &str, sealed: &str) -> Option<Zeroizing<String>> {
+    pub(crate) fn open(&self, session: &str, sealed: &str) -> Option<Zeroizing<String>> {
         let mut bytes = Zeroizing::new(URL_SAFE_NO_PAD.decode(sealed).ok()?);
         let (nonce, words) = bytes.split_first_chunk_mut::<NONCE_LEN>()?;
         let nonce = Nonce::assume_unique_for_key(*nonce);

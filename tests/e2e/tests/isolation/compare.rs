@@ -70,6 +70,7 @@ fn blanked(text: &str) -> String {
         "受付番号",
         "サポートコード",
         "data-view=\"",
+        "name=\"upto\" value=\"",
         "?s=",
         "support_code\":\"",
     ] {

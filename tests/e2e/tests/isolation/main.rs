@@ -221,6 +221,9 @@ fn each_sees_all_of_ones_own(town: &Town, person: &Person<'_>) {
                     .open(&format!("/notes/{id}/print?days=30"))
                     .says(&thing.word)
             );
+            let file = person.open(&format!("/notes/attachment/{}", thing.attachment));
+            assert!(file.says(&thing.word), "{} {}", person.user, file.status);
+            assert!(file.field("cache-control").contains("no-store"));
         }
     }
 }
@@ -261,7 +264,10 @@ fn what_others_write_changes_nothing(town: &Town, me: &Person<'_>) {
         let text = format!("あとから書いたこと {number}");
         town.note("p-1003", "sakura-01", &text, Some("あとから.txt"));
     }
-    other.until("/notes/p-1003", |page| page.says("あとから書いたこと 2"));
+    let theirs = other.until("/notes/p-1003", |page| page.says("あとから書いたこと 2"));
+    marks_as_read(&other, "p-1003", &theirs.body);
+    // Also of a person whom both may read: what one has read is nobody else's.
+    marks_as_read(&other, "p-1001", &other.open("/notes/p-1001").body);
     let after = everything(me, town);
     let differing: Vec<String> = before
         .iter()
@@ -286,6 +292,31 @@ fn what_others_write_changes_nothing(town: &Town, me: &Person<'_>) {
             .is_some()
     );
     assert!(before["/notes"].differs(&then["/notes"]).is_some());
+}
+
+/// Sends the form by which a page of notes is marked as read.
+fn marks_as_read(who: &Person<'_>, person: &str, page: &str) {
+    let Some((_, rest)) = page.split_once("name=\"upto\" value=\"") else {
+        panic!(
+            "{} has nothing to mark as read at {person}: {page}",
+            who.user
+        );
+    };
+    let upto = rest.split('"').next().unwrap_or_default();
+    // All notes of the box are counted together: a number would tell what is written about others.
+    assert!(upto.len() > 30 && upto.parse::<i64>().is_err(), "{upto}");
+    let origin = format!(
+        "Origin: {}",
+        who.gateway.console_url().trim_end_matches('/')
+    );
+    let (url, upto) = (
+        who.url(&format!("/notes/{person}/read")),
+        format!("upto={upto}"),
+    );
+    let sent = who
+        .visitor
+        .send(&["--header", &origin, "--data", &upto, &url]);
+    assert_eq!(sent.status, 303, "{}", sent.body);
 }
 
 /// A box's cookie is good at that box, for that session's user; at another box it is a made-up one.

@@ -95,6 +95,14 @@ pub(crate) const ADDED: &[&[&str]] = &[
     &["--head"],
     &["--header", "Range: bytes=0-9"],
     &["--header", "If-None-Match: *"],
+    // As its readers got it.
+    &["--header", "If-None-Match: \"{etag}\""],
+    &[
+        "--header",
+        "If-Range: \"{etag}\"",
+        "--header",
+        "Range: bytes=0-3",
+    ],
     &[
         "--header",
         "If-Modified-Since: Fri, 01 Jan 2100 00:00:00 GMT",
@@ -113,8 +121,9 @@ impl Page {
         let url = as_.url(&self.path_for(thing, own));
         match self.how {
             How::Get => {
+                let added: Vec<String> = added.iter().map(|word| fill(word, thing, own)).collect();
                 let mut arguments = vec!["--header", "Accept: text/html"];
-                arguments.extend(added);
+                arguments.extend(added.iter().map(String::as_str));
                 arguments.push(&url);
                 as_.visitor.send(&arguments)
             }
@@ -142,5 +151,6 @@ fn fill(text: &str, thing: &Thing, own: &str) -> String {
         .replace("{attachment}", &thing.attachment)
         .replace("{cursor}", &thing.cursor)
         .replace("{word}", &thing.word)
+        .replace("{etag}", &thing.etag)
         .replace("{own}", own)
 }

@@ -34,6 +34,8 @@ pub(crate) struct Thing {
     pub(crate) attachment: String,
     /// Where a page of somebody's notes begins.
     pub(crate) cursor: String,
+    /// What the attachment is called by caches: the ETag that its readers get.
+    pub(crate) etag: String,
     /// A word that is in this person's notes only.
     pub(crate) word: String,
     /// What nobody else may see: name, words, ids, names of files.
@@ -48,6 +50,7 @@ impl Thing {
             note: "n-9999".into(),
             attachment: "a-9999".into(),
             cursor: format!("1700000000.{}", "ab".repeat(32)),
+            etag: "00".repeat(32),
             word: "どこにもないことば".into(),
             marks: Vec::new(),
         }
@@ -116,9 +119,10 @@ impl Town {
         );
         let other = format!("合図{}番", ["壱", "弐", "参", "四", "五"][number]);
         let file = format!("書類-{}.txt", ["赤", "青", "黄", "緑", "紫"][number]);
-        let note = self.note(person, author, &format!("{word}と{other}。"), Some(&file));
+        let sent = self.note(person, author, &format!("{word}と{other}。"), Some(&file));
         let id = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (note, attachment) = (id(&note["id"]), id(&note["attachments"][0]["id"]));
+        let (note, attachment) = (id(&sent["id"]), id(&sent["attachments"][0]["id"]));
+        let etag = id(&sent["attachments"][0]["sha256"]);
         Thing {
             person: person.to_owned(),
             marks: vec![
@@ -133,6 +137,7 @@ impl Town {
             note,
             attachment,
             cursor: String::new(),
+            etag,
             word,
         }
     }
@@ -183,6 +188,9 @@ impl Town {
         for id in person.reads {
             let thing = &self.things[*id];
             person.until(&format!("notes/{id}"), |page| page.says(&thing.word));
+            // Fetched and scanned after the note.
+            let file = format!("notes/attachment/{}", thing.attachment);
+            person.until(&file, |file| file.status == 200);
         }
     }
 
