@@ -72,7 +72,12 @@ fn what_is_out_of_reach_takes_the_work_of_what_does_not_exist() {
     // Whatever a missing id's tag happens to be, first, last or in between.
     let missing: Vec<String> = (0..40).map(|number| format!("missing-{number}")).collect();
     let out_of_reach = opened(|| {
-        assert!(database.notes_of("s", "theirs", 50, None).unwrap().is_none());
+        assert!(
+            database
+                .notes_of("s", "theirs", 50, None)
+                .unwrap()
+                .is_none()
+        );
     });
     assert!(out_of_reach >= 3, "staff, key, row: {out_of_reach}");
     for id in &missing {

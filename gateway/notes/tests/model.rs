@@ -5,9 +5,12 @@
     reason = "a test ends at the first surprise"
 )]
 
+mod anybody;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use anybody::Anybody;
 use gateway_notes::{Change, Event, Limits, Personal, Role, RootsInMemory, Store};
 use proptest::prelude::*;
 
@@ -18,19 +21,6 @@ thread_local! {
 
 fn roots() -> Arc<RootsInMemory> {
     ROOTS.with(Arc::clone)
-}
-
-/// Records nothing and refuses nothing.
-struct Anybody;
-
-impl gateway_notes::Witness for Anybody {
-    fn recorded(
-        &self,
-        _: gateway_notes::Reading,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), gateway_notes::NotRecorded>> + Send + '_>>
-    {
-        Box::pin(async { Ok(()) })
-    }
 }
 
 const NOW: i64 = 1_800_000_000;

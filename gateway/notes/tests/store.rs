@@ -5,25 +5,14 @@
     reason = "a test ends at the first surprise"
 )]
 
+mod anybody;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anybody::Anybody;
 use gateway_notes::{
     Attachment, Change, Error, Event, Limits, Opened, Personal, Role, RootsInMemory, Store,
 };
-
-/// Records nothing and refuses nothing.
-struct Anybody;
-
-impl gateway_notes::Witness for Anybody {
-    fn recorded(
-        &self,
-        _: gateway_notes::Reading,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), gateway_notes::NotRecorded>> + Send + '_>>
-    {
-        Box::pin(async { Ok(()) })
-    }
-}
 
 const NOW: i64 = 1_800_000_000;
 const DAY: i64 = 86_400;
