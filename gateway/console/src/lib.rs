@@ -16,6 +16,7 @@ mod desk;
 mod devices;
 mod devices_pages;
 mod form;
+mod home;
 mod moment;
 mod notes_pages;
 mod notes_views;
