@@ -19,7 +19,7 @@ const NOW: i64 = 1_800_000_000;
 const PERSONS: usize = 500;
 const NOTES: usize = 100_000;
 /// As many events as come in one piece of the feed, about.
-const BATCH: usize = 64;
+const BATCH: usize = 512;
 
 struct Nobody;
 
