@@ -207,6 +207,27 @@ async fn a_store_made_anew_under_readers_shows_nothing_of_before() {
 }
 
 #[tokio::test]
+async fn many_readers_and_a_writer_share_one_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let people = [person("p", &["u"]), person("q", &["u"])];
+    let first = [staff(false), note("n", "q", "text of n")];
+    apply(&store, people.into_iter().chain(first).collect()).await;
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..500 {
+        let store = store.clone();
+        readers.spawn(async move { texts(&store, "q").await });
+    }
+    for n in 0..20 {
+        apply(&store, vec![note(&format!("m{n}"), "p", "more")]).await;
+    }
+    while let Some(read) = readers.join_next().await {
+        assert_eq!(read.unwrap().unwrap(), ["text of n"]);
+    }
+    assert_eq!(store.status().await.unwrap().notes, 21);
+}
+
+#[tokio::test]
 async fn reading_waits_for_no_writer() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());

@@ -566,24 +566,6 @@ async fn an_erased_store_is_empty_and_begins_anew() {
 }
 
 #[tokio::test]
-async fn many_readers_and_a_writer_share_one_store() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = furnished(directory.path()).await;
-    let mut readers = tokio::task::JoinSet::new();
-    for _ in 0..500 {
-        let store = store.clone();
-        readers.spawn(async move { texts(&store, "t", "q").await });
-    }
-    for n in 0..20 {
-        apply(&store, vec![note(&format!("m{n}"), "p", NOW + n)]).await;
-    }
-    while let Some(read) = readers.join_next().await {
-        assert_eq!(read.unwrap().unwrap(), ["text of n3"]);
-    }
-    assert_eq!(store.status().await.unwrap().notes, 23);
-}
-
-#[tokio::test]
 async fn the_files_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
