@@ -157,7 +157,7 @@ fn power_cut(
     let tap = Tap::before(bench.tpm.port());
     let vault = TpmVault::open(Config {
         tcti: tap.tcti(),
-        ..config(&bench)
+        ..config(bench)
     })
     .expect("open");
     {
