@@ -4,17 +4,18 @@
 //! Two indices are used in turn. A renewal writes the new root into the other index; only when its caller has moved
 //! everything over is the old one overwritten. A power cut leaves one root or both, never none.
 
+mod auth;
+
 use crate::{
     TpmVault, VaultError,
     chip::{Chip, Protect, handles_from},
     fault::{Class, Fault},
-    pin,
 };
 use aws_lc_rs::{
     digest::{Context as Hash, SHA256},
     rand,
 };
-use std::{fmt, io, path::Path, path::PathBuf, sync::Arc};
+use std::{fmt, path::Path};
 use tss_esapi::{
     Context,
     attributes::{NvIndexAttributes, NvIndexAttributesBuilder},
@@ -25,9 +26,12 @@ use tss_esapi::{
         resource_handles::{NvAuth, Provision},
         session_handles::AuthSession,
     },
-    structures::{Auth, MaxNvBuffer, NvPublic},
+    structures::{MaxNvBuffer, NvPublic},
 };
 use zeroize::Zeroizing;
+
+pub(crate) use auth::forget_auth;
+use auth::{IndexAuth, new_auth, read_auth};
 
 /// Bytes of a root.
 const KEY: usize = 32;
@@ -507,65 +511,6 @@ fn fresh_key(chip: &mut Chip) -> Result<Zeroizing<[u8; KEY]>, Fault> {
     let mut key = Zeroizing::new([0; KEY]);
     key.copy_from_slice(hash.finish().as_ref());
     Ok(key)
-}
-
-/// What opens our indices: random, in a file of the state directory. It keeps out whoever has the TPM but not that file;
-/// against somebody with both it protects nothing.
-struct IndexAuth(Zeroizing<[u8; KEY]>);
-
-impl IndexAuth {
-    fn value(&self) -> Result<Auth, Fault> {
-        Auth::try_from(self.0.as_slice()).map_err(Fault::tss("set an authorisation value"))
-    }
-}
-
-fn auth_path(state_dir: &Path) -> PathBuf {
-    state_dir.join("tpm").join("root.auth")
-}
-
-fn read_auth(state_dir: &Path) -> Result<Option<IndexAuth>, VaultError> {
-    let path = auth_path(state_dir);
-    match std::fs::read(&path).map(Zeroizing::new) {
-        Ok(bytes) => {
-            let mut auth = IndexAuth(Zeroizing::new([0; KEY]));
-            // A file of another length was damaged; then the roots are lost, and new ones are made.
-            Ok((bytes.len() == KEY).then(|| {
-                auth.0.copy_from_slice(&bytes);
-                auth
-            }))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(file_error("read", path, error)),
-    }
-}
-
-fn new_auth(state_dir: &Path) -> Result<IndexAuth, VaultError> {
-    let mut auth = IndexAuth(Zeroizing::new([0; KEY]));
-    rand::fill(auth.0.as_mut_slice()).map_err(|_| VaultError::Unavailable)?;
-    let path = auth_path(state_dir);
-    // Durable before an index is defined with it.
-    pin::replace_durably(&path, auth.0.as_slice())
-        .map_err(|error| file_error("write", path, error))?;
-    Ok(auth)
-}
-
-/// The roots are gone; so is what opened them.
-pub(crate) fn forget_auth(state_dir: &Path) -> Result<(), VaultError> {
-    let path = auth_path(state_dir);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(file_error("remove", path, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn file_error(action: &'static str, path: PathBuf, error: io::Error) -> VaultError {
-    VaultError::StateFile {
-        action,
-        path,
-        source: Arc::new(error),
-    }
 }
 
 #[cfg(test)]
