@@ -346,10 +346,20 @@ impl Keeper {
             plain,
             failed: std::cell::Cell::new(false),
         };
-        let number = self.log.append(&record, (self.clock)());
+        let mut number = self.log.append(&record, (self.clock)());
+        let mut waited = None;
+        if matches!(number, Err(LogError::Full)) {
+            // More has come within a second than may wait for the disk: whoever asks now waits for it instead.
+            waited = Some(self.log.sync());
+            number = self.log.append(&record, (self.clock)());
+        }
+        let sealed = !record.failed.get();
+        if let Some(done) = waited {
+            self.after(done);
+        }
         self.dirty.get_or_insert_with(Instant::now);
         // In the file is enough to answer: it survives this process, and the disk has it within a second.
-        let recorded = self.log.is_written() && !self.unwritable && !record.failed.get();
+        let recorded = self.log.is_written() && !self.unwritable && sealed;
         number.ok().filter(|_| recorded).ok_or(NotRecorded)
     }
 

@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io;
 
 use super::{Log, LogError};
-use crate::Digest;
 use crate::disk::Disk;
+use crate::{Digest, Id};
 
 /// What a synchronisation will have made durable when it has succeeded. One at a time.
 #[derive(Debug)]
 pub struct Synchronisation {
     disk: Disk,
     file: File,
+    log: Id,
     segment: u64,
+    /// Where the bytes begin.
+    at: u64,
     bytes: usize,
     upto: (u64, Digest),
 }
@@ -44,7 +47,9 @@ impl Log {
         Ok(Some(Synchronisation {
             disk: self.disk.clone(),
             file,
+            log: self.id,
             segment: self.segment,
+            at: self.length,
             bytes: self.waiting.len(),
             upto: (self.count, self.head),
         }))
@@ -59,8 +64,8 @@ impl Log {
         done: &Synchronisation,
         result: io::Result<()>,
     ) -> Result<(), LogError> {
-        if done.segment != self.segment || done.bytes > self.waiting.len() {
-            // A new file was begun, or all was made durable, meanwhile.
+        if (done.log, done.segment, done.at) != (self.id, self.segment, self.length) {
+            // A new file or log was begun, or these bytes were made durable, meanwhile.
             return Ok(());
         }
         if let Err(source) = result {

@@ -291,3 +291,22 @@ fn the_oldest_files_go_when_all_together_are_too_long() {
     assert_eq!(report.findings, []);
     assert!(report.notes.contains(&Note::NotSigned { from: 1 }));
 }
+
+#[test]
+fn a_synchronisation_that_ends_late_takes_nothing_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = Log::open(&directory.path().join("log"), small(), NOW).unwrap();
+    log.append(&event(1), NOW).unwrap();
+    let late = log.synchronise().unwrap().unwrap();
+    log.append(&event(2), NOW).unwrap();
+    // Somebody could not wait.
+    log.sync().unwrap();
+    let durable = log.durable();
+    log.append(&event(3), NOW).unwrap();
+    let done = late.wait();
+    log.synchronised(&late, done).unwrap();
+    assert_eq!(log.durable(), durable, "neither back nor ahead");
+    log.sync().unwrap();
+    assert_eq!(log.durable(), log.written());
+    assert!(log.check().unwrap().findings.is_empty());
+}
