@@ -22,7 +22,7 @@ use crate::steps::Steps;
 const INTERVAL: Duration = Duration::from_secs(6 * 3600);
 const RETRY: Duration = Duration::from_secs(15);
 
-/// Compares on and on, over TLS with the city's trust anchor.
+/// Compares on and on, over TLS with the city's trust anchor, once it is known below which time no clock is believed.
 pub(crate) async fn compare(
     offline: Arc<Offline>,
     est: Endpoint,
@@ -30,14 +30,16 @@ pub(crate) async fn compare(
     posture: Arc<Posture>,
     mut steps: Steps,
 ) {
+    offline.taken_up().await;
     loop {
         let theirs = city_time(&est, Arc::clone(&config)).await;
         let mut floor = TimeFloor::kept(offline.floor());
         let observed = match theirs {
             Some(theirs) => {
                 // Signed by nobody, but told over a channel that only the city can answer on.
-                offline.city_time(theirs);
-                Some(floor.compare(posture::now(), theirs))
+                let observed = floor.compare(posture::now(), theirs);
+                offline.city_time(theirs).await;
+                Some(observed)
             }
             // Without the city only a clock behind the floor is known to be wrong.
             None => floor.look(posture::now()),

@@ -39,6 +39,11 @@ const STALE: Duration = Duration::from_secs(600);
 /// How often the contact is written down while it lasts. A power cut makes the time without the city so much longer.
 const KEEPING: Duration = Duration::from_secs(300);
 
+/// How far the city's time goes on before it is written down again as the floor, in seconds.
+const FLOOR_STEP: i64 = 3600;
+/// How long whoever tells the city's time waits until it is kept.
+const KEPT: Duration = Duration::from_secs(10);
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Offline {
@@ -51,6 +56,8 @@ pub(crate) struct Offline {
     known: Mutex<Known>,
     /// Somebody has told the city's time.
     told: Notify,
+    /// The floor as it is on the disk; `None` before what was kept has been taken up.
+    kept_floor: watch::Sender<Option<Timestamp>>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +111,7 @@ impl Offline {
             countersigned,
             known: Mutex::default(),
             told: Notify::new(),
+            kept_floor: watch::Sender::new(None),
         }
     }
 
@@ -163,14 +171,26 @@ impl Offline {
         }
     }
 
-    /// The city has told its time, over TLS and just now.
-    pub(crate) fn city_time(&self, time: Timestamp) {
+    /// Waits until what was kept of the city's time has been taken up, which needs the TPM: before that, no clock is known to
+    /// be right.
+    pub(crate) async fn taken_up(&self) {
+        // The sender is in `self`, so this cannot fail.
+        let _ = self.kept_floor.subscribe().wait_for(Option::is_some).await;
+    }
+
+    /// The city has told its time, over TLS and just now. Returns when a power cut would not forget it any more, or after
+    /// ten seconds.
+    pub(crate) async fn city_time(&self, time: Timestamp) {
         {
             let mut known = self.known();
             known.city = Some((time, Instant::now()));
             known.floor = Some(known.floor().max(time));
         }
         self.told.notify_one();
+        let mut kept = self.kept_floor.subscribe();
+        let is_kept = kept.wait_for(|kept| kept.is_some_and(|kept| kept.plus(FLOOR_STEP) >= time));
+        // Why it was not kept is in the journal.
+        let _ = tokio::time::timeout(KEPT, is_kept).await;
     }
 
     fn clocks(&self, known: &Known) -> Clocks {
@@ -249,11 +269,15 @@ impl Offline {
         };
         if first {
             let kept = contact::read(&self.directory, &*self.vault)?;
+            let floor = contact::read_floor(&self.directory, &*self.vault)?;
             let mut known = self.known();
             if let Some((contact, floor)) = kept {
                 known.floor = Some(known.floor().max(floor));
                 known.contact.get_or_insert(contact);
             }
+            let floor = floor.unwrap_or(Timestamp(0));
+            known.floor = Some(known.floor().max(floor));
+            self.kept_floor.send_replace(Some(floor));
         }
         let due = {
             let mut known = self.known();
@@ -264,6 +288,17 @@ impl Offline {
         if let Some((contact, floor)) = due {
             contact::write(&self.directory, &*self.vault, &contact, floor)?;
             self.known().kept = Some(Instant::now());
+        }
+        self.keep_floor()
+    }
+
+    /// Writes the floor down once it has gone on far enough.
+    fn keep_floor(&self) -> Result<(), contact::ContactError> {
+        let floor = self.known().floor();
+        let kept = self.kept_floor.borrow().unwrap_or(Timestamp(0));
+        if floor > kept.plus(FLOOR_STEP) {
+            contact::write_floor(&self.directory, &*self.vault, floor)?;
+            self.kept_floor.send_replace(Some(floor));
         }
         Ok(())
     }
