@@ -127,7 +127,7 @@ fn synced(facility: &mut Facility) -> Result<String, String> {
     let cpu = Duration::from_nanos(cost::cpu_nanoseconds(&[pid]) - spent);
     let memory = anonymous_kib(pid) as f64 / 1024.0;
     let all = await_progress(facility, |progress| {
-        progress["attachments_done"].as_u64() >= Some(ATTACHMENTS)
+        progress["attachments"]["done"].as_u64() >= Some(ATTACHMENTS)
     })?;
     let with_attachments = started.elapsed();
     let count = notes["notes"].as_u64().unwrap_or_default();
@@ -152,9 +152,8 @@ fn await_progress(facility: &Facility, enough: impl Fn(&Value) -> bool) -> Resul
     let mut last = Value::Null;
     while Instant::now() < end {
         let output = Command::new(&gatewayctl)
-            .arg("--config")
-            .arg(facility.gateway.configuration_file())
-            .args(["notes", "--json"])
+            .args(["notes", "--json", "--socket"])
+            .arg(facility.gateway.state_directory().join("control.sock"))
             .output()
             .map_err(|error| format!("gatewayctl: {error}"))?;
         last = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
@@ -279,7 +278,7 @@ fn pages(facility: &Facility, cookie: &str) -> Result<Vec<Page>, String> {
         pages.push(Page {
             row: "store-search",
             title: format!("search of all notes, a {kind} word, one reader"),
-            path: format!("/notes/search?q={}", percent_encoded(word)),
+            path: search_path(facility, cookie, word)?,
             connections: 1,
             goal: "",
         });
@@ -287,8 +286,32 @@ fn pages(facility: &Facility, cookie: &str) -> Result<Vec<Page>, String> {
     Ok(pages)
 }
 
-fn percent_encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+/// Where the form for searching leads: the words themselves stand in no address.
+fn search_path(facility: &Facility, cookie: &str, words: &str) -> Result<String, String> {
+    let nowhere = facility.directory().join("no.cookies");
+    let console = facility.gateway.console_url();
+    let console = console.trim_end_matches('/');
+    let end = curl(
+        facility,
+        &nowhere,
+        &[
+            "--header",
+            &format!("Cookie: {cookie}"),
+            "--header",
+            &format!("Origin: {console}"),
+            "--data-urlencode",
+            &format!("q={words}"),
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{url_effective}",
+            &format!("{console}/search"),
+        ],
+    )?;
+    String::from_utf8_lossy(&end)
+        .strip_prefix(console)
+        .map(str::to_owned)
+        .ok_or_else(|| "the search leads nowhere".to_owned())
 }
 
 fn page(facility: &Facility, cookie: &str, path: &str) -> Result<Vec<u8>, String> {
