@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
 struct Need {
     names: &'static [&'static str],
     purposes: &'static [Purpose],
+    /// A program that will do wherever it comes from.
+    or_program: Option<&'static str>,
 }
 
 impl Need {
@@ -39,7 +41,30 @@ impl Need {
 }
 
 const fn need(names: &'static [&'static str], purposes: &'static [Purpose]) -> Need {
-    Need { names, purposes }
+    Need {
+        names,
+        purposes,
+        or_program: None,
+    }
+}
+
+/// A package whose program may also have come from elsewhere.
+const fn need_program(
+    program: &'static str,
+    names: &'static [&'static str],
+    purposes: &'static [Purpose],
+) -> Need {
+    Need {
+        names,
+        purposes,
+        or_program: Some(program),
+    }
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    })
 }
 
 use Purpose::{Bench, Demo, Fuzz, Test};
@@ -82,6 +107,8 @@ const NEEDS: &[Need] = &[
     need(&["python3-venv"], &[Test]),
     need(&["systemd"], &[Test]),
     need(&["strace"], &[Test]),
+    // Fetches the rules that the pages are held to. Debian's brings hundreds of packages, so another's will do.
+    need_program("npm", &["npm"], &[Test]),
     need(&["nginx-light"], &[Test]),
     // Moves the wall clock of the box and the city, so that a test sees days pass.
     need(&["faketime"], &[Test]),
@@ -128,6 +155,7 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<(), PackageError> {
         .iter()
         .filter(|need| purpose == Purpose::Everything || need.purposes.contains(&purpose))
         .filter(|need| !need.names.iter().any(|name| installed.contains(*name)))
+        .filter(|need| !need.or_program.is_some_and(on_path))
         .collect();
     if missing.is_empty() {
         return Ok(());
