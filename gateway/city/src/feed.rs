@@ -3,6 +3,9 @@
 //! It does not keep events or the resume point: the sink does, together, so that a crash can never separate them.
 //! It never skips an event it cannot read, because the next one could be a deletion.
 
+mod gathered;
+
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +22,8 @@ use crate::https::{HttpsConnection, expect_success, next_piece};
 use crate::sse::{Frame, Parser};
 use crate::wire::Event;
 use crate::{CityError, Endpoint, Timeouts};
+
+use gathered::Gathered;
 
 /// One event with the id that resumes after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -334,27 +339,42 @@ impl<S: FeedSink> Follower<S> {
         let mut frames = Vec::new();
         let mut config = self.config.clone();
         let mut config_may_change = true;
-        loop {
-            let piece = tokio::select! {
-                piece = next_piece(&host, &mut body, self.settings.heartbeat) => piece,
+        let mut gathered = Gathered::default();
+        let mut taking = None;
+        let ended = loop {
+            tokio::select! {
+                taken = in_flight(&mut taking) => taken?,
+                piece = next_piece(&host, &mut body, self.settings.heartbeat), if !gathered.is_full() => match piece {
+                    Ok(Some(piece)) => {
+                        self.since = OffsetDateTime::now_utc();
+                        let parsed = parser.push(&piece, &mut frames);
+                        let (events, readable) = decode(frames.drain(..));
+                        gathered.add(events, piece.len(), Instant::now());
+                        if let Err(ended) = readable.and(parsed.map_err(Ended::from)) {
+                            break ended;
+                        }
+                    }
+                    Ok(None) => break Ended::Closed,
+                    Err(error) => break error.into(),
+                },
                 changed = config.changed(), if config_may_change => {
                     if changed.is_ok() {
-                        return Err(Ended::NewIdentity);
+                        break Ended::NewIdentity;
                     }
                     config_may_change = false;
-                    continue;
                 }
-            };
-            let Some(piece) = piece? else {
-                return Err(Ended::Closed);
-            };
-            self.since = OffsetDateTime::now_utc();
-            let parsed = parser.push(&piece, &mut frames);
-            let (events, unreadable) = decode(frames.drain(..));
-            self.take(events).await?;
-            unreadable?;
-            parsed?;
+                () = tokio::time::sleep_until(gathered.due()), if taking.is_none() && !gathered.is_empty() => {}
+            }
+            if taking.is_none() && gathered.is_due(Instant::now()) {
+                taking = Some(Box::pin(take(&self.sink, &self.state, gathered.take())));
+            }
+        };
+        // What came before the end is as good as ever.
+        if let Some(taking) = taking {
+            taking.await?;
         }
+        take(&self.sink, &self.state, gathered.take()).await?;
+        Err(ended)
     }
 
     async fn request(&self) -> Result<Request<Full<bytes::Bytes>>, Ended> {
@@ -374,20 +394,36 @@ impl<S: FeedSink> Follower<S> {
         }
         Ok(request)
     }
+}
 
-    async fn take(&self, events: Vec<FeedEvent>) -> Result<(), Ended> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let caught_up = events.iter().any(|event| event.event == Event::CaughtUp);
-        self.sink.apply_all(events).await.map_err(Ended::Sink)?;
-        if caught_up {
-            self.state.send_replace(FeedState::CaughtUp {
-                at: OffsetDateTime::now_utc(),
-            });
-        }
-        Ok(())
+async fn take<S: FeedSink>(
+    sink: &S,
+    state: &watch::Sender<FeedState>,
+    events: Vec<FeedEvent>,
+) -> Result<(), Ended> {
+    if events.is_empty() {
+        return Ok(());
     }
+    let caught_up = events.iter().any(|event| event.event == Event::CaughtUp);
+    sink.apply_all(events).await.map_err(Ended::Sink)?;
+    if caught_up {
+        state.send_replace(FeedState::CaughtUp {
+            at: OffsetDateTime::now_utc(),
+        });
+    }
+    Ok(())
+}
+
+/// Waits for what the sink is taking, for ever when that is nothing.
+async fn in_flight<F: Future<Output = Result<(), Ended>>>(
+    taking: &mut Option<Pin<Box<F>>>,
+) -> Result<(), Ended> {
+    let Some(running) = taking else {
+        return std::future::pending().await;
+    };
+    let done = running.as_mut().await;
+    *taking = None;
+    done
 }
 
 /// The events of these frames up to the first that cannot be understood, which is never skipped.

@@ -18,8 +18,8 @@ use tokio::runtime::Runtime;
 const NOW: i64 = 1_800_000_000;
 const PERSONS: usize = 500;
 const NOTES: usize = 100_000;
-/// As many events as come in one piece of the feed, about.
-const BATCH: usize = 512;
+/// As many events as are handed over together at most while the box catches up.
+const BATCH: usize = 4096;
 
 struct Nobody;
 

@@ -13,7 +13,6 @@ use crate::file::{
     self, CAUGHT_UP, POSITION, RENEWAL_DUE, clear_meta, erase, make_directory, meta, set_meta,
 };
 use crate::key::{Keyring, Kind, Tag, Wrapping};
-use crate::search_segments::Pending;
 use crate::writing::{Writing, ended};
 use crate::{AttachmentPolicy, Error, Event, Limits};
 
@@ -149,15 +148,8 @@ impl Database {
                 .connection
                 .transaction()
                 .map_err(Error::database("begin"))?;
-            let mut writing = Writing {
-                transaction: &transaction,
-                keys: &self.keys,
-                totals: &mut self.totals,
-                limits: self.limits,
-                now,
-                erased: false,
-                search: Pending::default(),
-            };
+            let mut writing =
+                Writing::new(&transaction, &self.keys, &mut self.totals, self.limits, now);
             for event in events {
                 writing.restrict(&event.change)?;
             }
@@ -178,15 +170,8 @@ impl Database {
             .connection
             .transaction()
             .map_err(Error::database("begin"))?;
-        let mut writing = Writing {
-            transaction: &transaction,
-            keys: &self.keys,
-            totals: &mut self.totals,
-            limits: self.limits,
-            now,
-            erased: false,
-            search: Pending::default(),
-        };
+        let mut writing =
+            Writing::new(&transaction, &self.keys, &mut self.totals, self.limits, now);
         // Rows whose key has just been destroyed go first: earlier events of the same batch may still speak of them.
         for person in events.iter().filter_map(|event| ended(&event.change)) {
             writing.end_person(&writing.keys.tag(Kind::Person, person))?;

@@ -9,7 +9,7 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::database::Database;
 use crate::file::{CAUGHT_UP, FACILITY, meta};
-use crate::key::{Cipher, Kind, Tag, identity};
+use crate::key::{Cipher, Kind, TAG, Tag, identity};
 use crate::pack::Unpack;
 use crate::readers::Lane;
 use crate::writing::note_identity;
@@ -116,7 +116,7 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, ()> {
         let (time, hex) = text.split_once('.').ok_or(())?;
         let time = time.parse().map_err(|_| ())?;
-        let mut tag = [0; 32];
+        let mut tag = [0; TAG];
         if hex.len() != 2 * tag.len() || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(());
         }
@@ -356,7 +356,7 @@ impl Database {
         let read_upto = self.mark_of(user, &row, &person_tag)?;
         let before = before.unwrap_or(Cursor {
             time: i64::MAX,
-            tag: [0xff; 32],
+            tag: [0xff; TAG],
         });
         // One more than asked for tells whether there is a next page.
         let wanted = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
@@ -550,7 +550,7 @@ mod tests {
     fn a_cursor_survives_the_way_through_a_query() {
         let cursor = Cursor {
             time: -5,
-            tag: [0xa0; 32],
+            tag: [0xa0; TAG],
         };
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
     }

@@ -21,7 +21,7 @@ CREATE TABLE notes (
 ) STRICT;
 CREATE INDEX notes_of_a_person ON notes (person, time, tag);
 CREATE INDEX notes_by_arrival ON notes (person, number);
-CREATE INDEX notes_by_age ON notes (time, tag);
+CREATE INDEX notes_by_age ON notes (time);
 
 -- What is searched: folded texts of several notes in each, under the person's key.
 CREATE TABLE segments (
@@ -85,4 +85,4 @@ CREATE TRIGGER attachment_lets_go AFTER UPDATE OF file ON attachments WHEN old.f
     INSERT OR IGNORE INTO erased_files (file) VALUES (old.file);
 END;
 
-PRAGMA user_version = 2;
+PRAGMA user_version = 3;

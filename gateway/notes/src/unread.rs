@@ -152,17 +152,20 @@ impl Store {
 impl Writing<'_> {
     /// Whoever has read everything of a person and then writes has read their own note too.
     pub(crate) fn mark_own_note(
-        &self,
+        &mut self,
         cipher: &Cipher,
         person: &Tag,
         author: &str,
+        own: i64,
     ) -> Result<(), Error> {
+        if !self.are_there_marks()? {
+            return Ok(());
+        }
         let reader = self.keys.tag(Kind::Staff, author);
         let upto = mark(self.transaction, cipher, person, &reader)?;
         if upto == 0 {
             return Ok(());
         }
-        let own = self.transaction.last_insert_rowid();
         let others: bool = self
             .transaction
             .prepare_cached(
@@ -174,6 +177,19 @@ impl Writing<'_> {
             return Ok(());
         }
         set_mark(self.transaction, cipher, person, &reader, own)
+    }
+
+    /// A transaction that writes notes makes no first mark, so one look is enough.
+    fn are_there_marks(&mut self) -> Result<bool, Error> {
+        if let Some(known) = self.marks {
+            return Ok(known);
+        }
+        let found = self
+            .transaction
+            .query_row("SELECT EXISTS (SELECT 1 FROM marks)", [], |row| row.get(0))
+            .map_err(Error::database("look for marks"))?;
+        self.marks = Some(found);
+        Ok(found)
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! It neither begins nor commits, and destroys no key; see [`crate::database`].
 
+use std::collections::HashMap;
+use std::rc::Rc;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::database::Totals;
@@ -37,6 +40,32 @@ pub(crate) struct Writing<'a> {
     pub(crate) erased: bool,
     /// What has to change in what is searched.
     pub(crate) search: Pending,
+    /// Of the persons met so far, or each note would have its person's key found and unwrapped.
+    ciphers: HashMap<Tag, Rc<Cipher>>,
+    /// Whether anybody has marked anything as read; asked for once.
+    pub(crate) marks: Option<bool>,
+}
+
+impl<'a> Writing<'a> {
+    pub(crate) fn new(
+        transaction: &'a Transaction<'a>,
+        keys: &'a Keyring,
+        totals: &'a mut Totals,
+        limits: Limits,
+        now: i64,
+    ) -> Self {
+        Self {
+            transaction,
+            keys,
+            totals,
+            limits,
+            now,
+            erased: false,
+            search: Pending::default(),
+            ciphers: HashMap::new(),
+            marks: None,
+        }
+    }
 }
 
 impl Writing<'_> {
@@ -153,6 +182,8 @@ impl Writing<'_> {
             Some(cipher) => (cipher, None),
             None => {
                 let (cipher, wrapped) = self.keys.new_person(&tag)?;
+                let cipher = Rc::new(cipher);
+                self.ciphers.insert(tag, Rc::clone(&cipher));
                 (cipher, Some(wrapped))
             }
         };
@@ -177,8 +208,15 @@ impl Writing<'_> {
     }
 
     /// The person's cipher; `None` when there is no such person.
-    pub(crate) fn cipher_of(&self, person: &Tag) -> Result<Option<Cipher>, Error> {
-        person_cipher(self.transaction, self.keys, person)
+    pub(crate) fn cipher_of(&mut self, person: &Tag) -> Result<Option<Rc<Cipher>>, Error> {
+        if let Some(known) = self.ciphers.get(person) {
+            return Ok(Some(Rc::clone(known)));
+        }
+        let found = person_cipher(self.transaction, self.keys, person)?.map(Rc::new);
+        if let Some(cipher) = &found {
+            self.ciphers.insert(*person, Rc::clone(cipher));
+        }
+        Ok(found)
     }
 
     pub(crate) fn end_person(&mut self, person: &Tag) -> Result<(), Error> {
@@ -194,6 +232,7 @@ impl Writing<'_> {
         self.totals.bytes -= bytes;
         self.erased = true;
         self.search.forget(person);
+        self.ciphers.remove(person);
         // The notes go with the person: the schema's cascade.
         self.execute(
             "delete a person",
@@ -261,8 +300,10 @@ impl Writing<'_> {
             "INSERT INTO notes (tag, person, time, body) VALUES (?1, ?2, ?3, ?4)",
             params![tag, person, time, body],
         )?;
+        // Before the attachments' rows take its place.
+        let number = self.transaction.last_insert_rowid();
         self.attach((&tag, &person), *time, &cipher, attachments)?;
-        self.mark_own_note(&cipher, &person, author)
+        self.mark_own_note(&cipher, &person, author, number)
     }
 
     fn delete_note(&mut self, tag: &Tag) -> Result<(), Error> {
@@ -344,7 +385,7 @@ impl Writing<'_> {
             || self.totals.bytes > limit(self.limits.bytes)
         {
             let deleted = self.delete_returning(
-                "DELETE FROM notes WHERE tag = (SELECT tag FROM notes ORDER BY time, tag LIMIT 1)
+                "DELETE FROM notes WHERE tag = (SELECT tag FROM notes ORDER BY time, number LIMIT 1)
                  RETURNING length(body), person, tag",
                 params![],
             )?;

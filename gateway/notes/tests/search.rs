@@ -366,6 +366,9 @@ async fn who_had_read_everything_and_writes_has_read_their_own_note() {
     store.mark_read("u", "q", newest).await.unwrap();
     apply(&store, vec![own("o2")]).await;
     assert_eq!(unread("u").await.0, 0);
+    let with_files = note_by("u", "o2b", "q", NOW, "自分の記録", vec!["a", "b"]);
+    apply(&store, vec![with_files]).await;
+    assert_eq!(unread("u").await.0, 0);
     // What somebody else wrote before is not taken for read.
     apply(
         &store,

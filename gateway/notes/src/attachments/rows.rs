@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::chunks::FileKey;
 use super::files::FileName;
-use crate::key::{Cipher, Keyring, Kind, Tag, identity};
+use crate::key::{Cipher, Keyring, Kind, TAG, Tag, identity};
 use crate::pack::{Unpack, pack};
 use crate::writing::Writing;
 use crate::{Attachment, Error, Personal};
@@ -361,7 +361,7 @@ pub(crate) fn stored_bytes(connection: &Connection) -> Result<i64, Error> {
 const fn fresh(tag: Tag, person: Tag, size: i64) -> Row {
     Row {
         tag,
-        note: [0; 32],
+        note: [0; TAG],
         person,
         time: 0,
         size,

@@ -276,7 +276,7 @@ fn opens_anything(stolen: &Path, roots: &RootsInMemory) -> bool {
         let keys = query
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
             .unwrap()
-            .collect::<Result<Vec<([u8; 32], Vec<u8>)>, _>>()
+            .collect::<Result<Vec<(crate::key::Tag, Vec<u8>)>, _>>()
             .unwrap();
         let person = keys.iter().any(|(tag, key)| {
             wrappings
