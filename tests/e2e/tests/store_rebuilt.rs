@@ -179,7 +179,8 @@ fn a_damaged_store_and_a_lost_root_are_said_and_filled_anew_while_relaying_goes_
     until_notes(&facility, "the first filling", is_level);
     until_readable(&facility, &visitor);
     let state = facility.gateway.state_directory();
-    let damages: [(&str, fn(&Path)); 2] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 2] = [
         ("a damaged file", |state| {
             let directory = state.join("notes/store/a");
             std::fs::write(directory.join("notes.db"), vec![0x5a; 30_000]).unwrap();
