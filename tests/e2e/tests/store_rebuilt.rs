@@ -203,3 +203,67 @@ fn a_damaged_store_and_a_lost_root_are_said_and_filled_anew_while_relaying_goes_
         assert!(said > at, "{name}: {log}");
     }
 }
+
+/// Puts the whole state directory back to what `copy` holds, as somebody would who kept the disk of an earlier day.
+fn put_back(facility: &mut Facility, copy: &Path) {
+    facility.gateway.process().stop();
+    let state = facility.gateway.state_directory();
+    std::fs::remove_dir_all(&state).unwrap();
+    copied(copy, &state);
+}
+
+fn copied(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .status()
+        .unwrap();
+    assert!(status.success());
+}
+
+/// The box itself, with its own TPM, opens an earlier copy of its disk; but no more once somebody has been purged since.
+#[test]
+fn a_copy_of_the_disk_from_before_a_purge_opens_no_more_on_the_box_it_was_made_on() {
+    let mut facility = Facility::start(Options::default()).unwrap();
+    let before = until_notes(&facility, "the first filling", is_level);
+    let persons = before["persons"].as_u64().unwrap();
+    assert!(persons >= 3, "{before:#}");
+    facility.gateway.process().stop();
+    let kept = tempfile::tempdir().unwrap();
+    let copy = kept.path().join("state");
+    copied(&facility.gateway.state_directory(), &copy);
+
+    // Without the city nothing can be filled anew, so what is counted was opened.
+    facility.city.fail("down").unwrap();
+    put_back(&mut facility, &copy);
+    facility.gateway.start_again().unwrap();
+    until_notes(&facility, "the copy to open", |notes| {
+        notes["persons"].as_u64() == Some(persons)
+    });
+
+    facility.city.recover().unwrap();
+    facility
+        .city
+        .control("person-ended", &json!({ "id": "p-1003" }))
+        .unwrap();
+    until_notes(&facility, "the purge", |notes| {
+        notes["persons"].as_u64() == Some(persons - 1)
+            && notes["key_root"]["renewal_due"] == false
+            && notes["key_root"]["generation"].as_u64() > before["key_root"]["generation"].as_u64()
+    });
+
+    facility.city.fail("down").unwrap();
+    put_back(&mut facility, &copy);
+    facility.gateway.start_again().unwrap();
+    let opened = until_notes(&facility, "a store", |notes| notes["open"] == true);
+    assert_eq!(opened["persons"], 0, "{opened:#}");
+    assert_eq!(opened["notes"], 0, "{opened:#}");
+    let log = facility.gateway.log();
+    assert!(log.contains("event=\"store-rebuilt\""), "{log}");
+
+    // It is no worse off for it: the city fills it anew, without the person.
+    facility.city.recover().unwrap();
+    until_notes(&facility, "the store filled anew", |notes| {
+        is_level(notes) && notes["persons"].as_u64() == Some(persons - 1)
+    });
+}
