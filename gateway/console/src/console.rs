@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::moment::minute;
 use crate::pages::{Certificates, Frame, Managed, Plain};
 use crate::response::{
-    Fault, Page, Referrer, content_policy, html, no_content, see_other, support_code,
+    Fault, Page, Referrer, content_policy, html, no_content, rendered, see_other, support_code,
 };
 use crate::search_pages::Searches;
 use crate::sessions::{NoRandomness, Origin, Sessions};
@@ -351,7 +351,7 @@ impl Console {
             StatusCode::OK,
             &self.policy,
             Referrer::No,
-            template.render()?,
+            rendered(template)?,
         ))
     }
 
@@ -365,7 +365,7 @@ impl Console {
             status,
             &self.policy,
             Referrer::Own,
-            template.render()?,
+            rendered(template)?,
         ))
     }
 

@@ -67,21 +67,21 @@ impl Console {
     }
 
     async fn persons(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
-        let mut reading = match self.open(request).await? {
+        let mut reading = match self.at_the_door(request)? {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
-        let persons = reading.store.persons_for(reading.user()).await;
+        let found = reading.store.page_of_persons(reading.user()).await;
+        let Some((opening, persons)) = found.map_err(Fault::Store)? else {
+            return self.nothing_to_read();
+        };
+        self.let_in(&mut reading, opening).await;
         let page = Persons {
             frame: self
                 .frame_for("保存した連絡", "notes", request, reading.known.take())
                 .await,
             banner: reading.banner,
-            persons: persons
-                .map_err(Fault::Store)?
-                .into_iter()
-                .map(Into::into)
-                .collect(),
+            persons: persons.into_iter().map(Into::into).collect(),
         };
         // It has a form: the words to search for.
         self.form_page(StatusCode::OK, &page)
@@ -89,17 +89,20 @@ impl Console {
 
     async fn notes(&self, request: &ConsoleRequest, person: &str) -> Result<Page, Fault> {
         let before = cursor(request.query.as_deref())?;
-        let mut reading = match self.open(request).await? {
+        let mut reading = match self.at_the_door(request)? {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
-        let page = reading
+        let found = reading
             .store
-            .notes_of(reading.user(), person, PAGE, before)
-            .await
-            .map_err(Fault::Store)?
-            // The same for a person that does not exist and one that this reader may not read.
-            .ok_or(Fault::NotFound)?;
+            .page_of_notes(reading.user(), person, PAGE, before)
+            .await;
+        let Some((opening, page)) = found.map_err(Fault::Store)? else {
+            return self.nothing_to_read();
+        };
+        // The same for a person that does not exist and one that this reader may not read.
+        let page = page.ok_or(Fault::NotFound)?;
+        self.let_in(&mut reading, opening).await;
         let path = format!("/notes/{}", encode(person));
         let view = Notes {
             frame: self

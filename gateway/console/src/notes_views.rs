@@ -10,7 +10,7 @@ use gateway_notes::{
 use gateway_policy::Timestamp;
 use gateway_policy::calendar::Date;
 
-use crate::moment::{clock, date, full_date};
+use crate::moment::{clock, date, full_date, minute};
 use crate::pages::{Banner, Frame, Time};
 use crate::reader::encode;
 
@@ -176,7 +176,7 @@ pub(crate) struct NoteView {
     /// 8:25
     pub(crate) clock: String,
     pub(crate) time: Time,
-    pub(crate) fetched: Time,
+    pub(crate) fetched: String,
     pub(crate) text: Personal,
     pub(crate) attachments: Vec<AttachmentView>,
     pub(crate) signed: bool,
@@ -216,9 +216,16 @@ pub(crate) fn days(
 ) -> Vec<Day> {
     let mut standings = standings.iter();
     let mut days: Vec<(Date, Day)> = Vec::new();
+    // Most were fetched together.
+    let mut fetched: Option<(i64, String)> = None;
     for note in notes {
         let at = Timestamp(note.time);
-        let view = view(person, note, read_upto, &mut standings);
+        let words = match fetched.take_if(|(at, _)| *at == note.fetched) {
+            Some((_, words)) => words,
+            None => minute(Timestamp(note.fetched)),
+        };
+        fetched = Some((note.fetched, words.clone()));
+        let view = view(person, note, words, read_upto, &mut standings);
         let of = Date::in_japan(at);
         match days.last_mut() {
             Some((last, day)) if *last == of => day.notes.push(view),
@@ -257,6 +264,7 @@ fn heading(at: Timestamp, now: Timestamp) -> String {
 fn view<'a>(
     person: &str,
     note: StoredNote,
+    fetched: String,
     read_upto: i64,
     standings: &mut impl Iterator<Item = &'a Standing>,
 ) -> NoteView {
@@ -286,7 +294,7 @@ fn view<'a>(
         role: note.role,
         clock: clock(Timestamp(note.time)),
         time: note.time.into(),
-        fetched: note.fetched.into(),
+        fetched,
         text: note.text,
         signed: note.signature.is_some(),
         unread: note.number > read_upto,

@@ -6,7 +6,7 @@ use gateway_policy::calendar::{next_support, support_is_open};
 
 use crate::compliance::Group;
 use crate::console::Config;
-use crate::moment::{day, machine, minute};
+use crate::moment::{day, minute, minute_and_machine};
 use crate::response::{SCRIPT, STYLE};
 use crate::words::{Headline, Row};
 use crate::{Certificate, Message, ViewId};
@@ -176,10 +176,8 @@ pub(crate) struct Time {
 
 impl From<i64> for Time {
     fn from(seconds: i64) -> Self {
-        Self {
-            shown: minute(Timestamp(seconds)),
-            machine: machine(Timestamp(seconds)),
-        }
+        let (shown, machine) = minute_and_machine(Timestamp(seconds));
+        Self { shown, machine }
     }
 }
 

@@ -4,7 +4,7 @@
 //! What may be read is decided by the store, at each read. There is nothing here that writes, and nothing that looks like
 //! it did.
 
-use gateway_notes::{Cursor, Store};
+use gateway_notes::{Cursor, Opening, Store};
 use gateway_policy::Timestamp;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 
@@ -96,31 +96,53 @@ impl Console {
         &self,
         request: &ConsoleRequest,
     ) -> Result<Result<Reading, Page>, Fault> {
+        let mut reading = match self.at_the_door(request)? {
+            Ok(reading) => reading,
+            Err(page) => return Ok(Err(page)),
+        };
+        let known = reading.store.staff_and_level(&reading.user).await;
+        let Some((staff, level)) = known.map_err(Fault::Store)? else {
+            return self.nothing_to_read().map(Err);
+        };
+        self.let_in(&mut reading, Opening { staff, level }).await;
+        Ok(Ok(reading))
+    }
+
+    /// As [`Console::open`], for a page that asks the store once for everything: the rest is done by [`Console::let_in`].
+    pub(crate) fn at_the_door(
+        &self,
+        request: &ConsoleRequest,
+    ) -> Result<Result<Reading, Page>, Fault> {
         let Some(staff) = self.reader(request, self.desk.now()) else {
             return self.sign_in_first(request, false).map(Err);
         };
         let Some(store) = self.store_for(request, &staff) else {
             return self.nothing_to_read().map(Err);
         };
-        let known = store.staff_and_level(&staff.user).await;
-        let Some((known, level)) = known.map_err(Fault::Store)? else {
-            return self.nothing_to_read().map(Err);
-        };
+        Ok(Ok(Reading {
+            user: staff.user,
+            known: None,
+            store,
+            banner: Banner {
+                fetched: None,
+                until: None,
+                outage: None,
+                notebook: self.notebook(request),
+            },
+        }))
+    }
+
+    /// Notes whom the store has found, and how level it is.
+    pub(crate) async fn let_in(&self, reading: &mut Reading, opening: Opening) {
         let outage = match self.desk.city().await {
             Link::Down { since } => Some(minute(since)),
             Link::Up | Link::Unknown => None,
         };
-        Ok(Ok(Reading {
-            user: staff.user,
-            known: Some(known),
-            store,
-            banner: Banner {
-                fetched: level.map(|seconds| minute(Timestamp(seconds))),
-                until: outage.as_ref().and(self.readable_until()),
-                outage,
-                notebook: self.notebook(request),
-            },
-        }))
+        let banner = &mut reading.banner;
+        banner.fetched = opening.level.map(|seconds| minute(Timestamp(seconds)));
+        banner.until = outage.as_ref().and(self.readable_until());
+        banner.outage = outage;
+        reading.known = Some(opening.staff);
     }
 
     pub(crate) async fn notices(&self, request: &ConsoleRequest) -> Result<Page, Fault> {
@@ -174,7 +196,7 @@ impl Console {
     }
 
     /// For a suspended user, an unknown one, a suspended facility and an empty store: one answer.
-    fn nothing_to_read(&self) -> Result<Page, Fault> {
+    pub(crate) fn nothing_to_read(&self) -> Result<Page, Fault> {
         let page = Plain {
             frame: self.bare_frame("保存した連絡", "notes"),
             sentence: "いま、あなたが読める保存した連絡はありません。",

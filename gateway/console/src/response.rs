@@ -145,6 +145,14 @@ pub(crate) fn content_policy(scripts: &[&str]) -> String {
     )
 }
 
+/// A page's text, in a buffer that holds a usual one from the start: growing would copy it several times.
+pub(crate) fn rendered(template: &impl askama::Template) -> Result<String, askama::Error> {
+    const USUAL: usize = 64 * 1024;
+    let mut body = String::with_capacity(USUAL);
+    template.render_into(&mut body)?;
+    Ok(body)
+}
+
 /// A page of HTML with all header fields.
 pub(crate) fn html(
     status: StatusCode,

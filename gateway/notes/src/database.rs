@@ -13,6 +13,7 @@ use crate::file::{
     self, CAUGHT_UP, POSITION, RENEWAL_DUE, clear_meta, erase, make_directory, meta, set_meta,
 };
 use crate::key::{Keyring, Kind, Tag, Wrapping};
+use crate::opened::Opened;
 use crate::writing::{Writing, ended};
 use crate::{AttachmentPolicy, Error, Event, Limits};
 
@@ -32,6 +33,10 @@ pub(crate) struct Database {
     pub(crate) directory: PathBuf,
     /// Another one for each database that is opened or made anew in this process.
     pub(crate) identity: u64,
+    /// How often keys were destroyed: whoever reads lets go of those that are open.
+    pub(crate) destroyed: u64,
+    /// Where there is any, what was opened is kept for the next reading.
+    pub(crate) opened: Option<Opened>,
 }
 
 fn next_identity() -> u64 {
@@ -60,6 +65,8 @@ impl Database {
             attachments: AttachmentPolicy::default(),
             directory: directory.to_owned(),
             identity: next_identity(),
+            destroyed: 0,
+            opened: None,
         };
         database.sweep_attachments()?;
         database.stay_switched_off()?;
@@ -78,6 +85,8 @@ impl Database {
             attachments: AttachmentPolicy::default(),
             directory: directory.to_owned(),
             identity: next_identity(),
+            destroyed: 0,
+            opened: None,
         })
     }
 
@@ -92,6 +101,8 @@ impl Database {
             attachments: AttachmentPolicy::default(),
             directory: directory.to_owned(),
             identity: next_identity(),
+            destroyed: 0,
+            opened: Some(Opened::default()),
         }
     }
 
@@ -217,6 +228,8 @@ impl Database {
         let mut destroyed = false;
         for event in events {
             if let Some(id) = ended(&event.change) {
+                // Before it is tried: to let go once too often does no harm.
+                self.destroyed += 1;
                 let tag = self.keys.tag(Kind::Person, id);
                 destroyed |= transaction
                     .execute(

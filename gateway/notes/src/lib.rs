@@ -13,7 +13,9 @@ mod database;
 mod error;
 mod file;
 mod key;
+mod opened;
 mod pack;
+mod permission;
 mod personal;
 mod read;
 mod readers;
@@ -39,7 +41,8 @@ pub use change::{Attachment, Change, Event, Role};
 pub use error::Error;
 pub use personal::Personal;
 pub use read::{
-    Cursor, Notice, OneNote, Page, PersonSummary, Staff, Status, StoredNote, UNREAD_COUNTED,
+    Cursor, Notice, OneNote, Opening, Page, PersonSummary, Staff, Status, StoredNote,
+    UNREAD_COUNTED,
 };
 pub use roots::{KeyRoots, Root, RootFault, RootsInMemory};
 pub use search::{Found, FoundNote, Part};

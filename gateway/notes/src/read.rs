@@ -5,12 +5,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use crate::database::Database;
 use crate::file::{CAUGHT_UP, FACILITY, meta};
-use crate::key::{Cipher, Kind, TAG, Tag, identity};
+use crate::key::{Kind, TAG, Tag, identity};
 use crate::pack::Unpack;
+use crate::permission::PersonRow;
 use crate::readers::Lane;
 use crate::writing::note_identity;
 use crate::{Attachment, Error, Looked, Personal, Role, Store};
@@ -166,15 +167,52 @@ pub struct Status {
     pub suspended: bool,
 }
 
-/// A person's row, opened.
-pub(crate) struct PersonRow {
-    pub(crate) cipher: Cipher,
-    pub(crate) id: String,
-    pub(crate) display_name: Personal,
-    readers: Vec<String>,
+/// What every page of notes begins with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Who reads.
+    pub staff: Staff,
+    /// When the box was last level with the city, in Unix seconds.
+    pub level: Option<i64>,
 }
 
 impl Store {
+    /// What a page begins with and, as [`Store::persons_for`], its persons; `None` when `user` may read nothing. All of one
+    /// moment.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn page_of_persons(
+        &self,
+        user: &str,
+    ) -> Result<Option<(Opening, Vec<PersonSummary>)>, Error> {
+        let user = user.to_owned();
+        let granted = |_: &Vec<PersonSummary>| Some(None);
+        self.read_opening(Looked::List, granted, move |database| {
+            database.opening(&user, || database.persons_for(&user))
+        })
+        .await
+    }
+
+    /// What a page begins with and, as [`Store::notes_of`], its notes; `None` when `user` may read nothing. All of one moment.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn page_of_notes(
+        &self,
+        user: &str,
+        person: &str,
+        limit: usize,
+        before: Option<Cursor>,
+    ) -> Result<Option<(Opening, Option<Page>)>, Error> {
+        let (user, id) = (user.to_owned(), person.to_owned());
+        let granted = |page: &Option<Page>| page.is_some().then(|| Some(person.to_owned()));
+        self.read_opening(Looked::Notes, granted, move |database| {
+            database.opening(&user, || database.notes_of(&user, &id, limit, before))
+        })
+        .await
+    }
+
     /// As [`Store::staff`], with [`Store::caught_up`]: what every page of notes begins with.
     ///
     /// # Errors
@@ -219,89 +257,43 @@ impl Store {
 }
 
 impl Database {
-    /// The staff member, if the city knows and has not suspended them, nor the facility.
-    pub(crate) fn staff(&self, user: &str) -> Result<Option<Staff>, Error> {
-        if self.facility()?.is_some_and(|(_, suspended)| suspended) {
-            return Ok(None);
-        }
-        let tag = self.keys.tag(Kind::Staff, user);
-        let sealed: Option<Vec<u8>> = self
-            .connection
-            .prepare_cached("SELECT body FROM staff WHERE tag = ?1")
-            .and_then(|mut query| query.query_row([tag], |row| row.get(0)).optional())
-            .map_err(Error::database("find a staff member"))?;
-        let Some(sealed) = sealed else {
+    /// What a page begins with, and `page` for whoever may read at all.
+    fn opening<T>(
+        &self,
+        user: &str,
+        page: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<Option<(Opening, T)>, Error> {
+        let Some(staff) = self.staff(user)? else {
             return Ok(None);
         };
-        let body = self
-            .keys
-            .general()
-            .open(&identity(b"staff", &[&tag]), &sealed)?;
-        let mut fields = Unpack::new(&body);
-        let display_name = Personal::new(fields.text()?);
-        let role = if fields.flag()? {
-            Role::Manager
-        } else {
-            Role::Staff
-        };
-        let suspended = fields.flag()?;
-        Ok((!suspended).then_some(Staff { display_name, role }))
+        let level = self.caught_up()?;
+        Ok(Some((Opening { staff, level }, page()?)))
     }
 
     /// The persons `user` may read, the one with the newest note first.
     pub(crate) fn persons_for(&self, user: &str) -> Result<Vec<PersonSummary>, Error> {
+        let reader = self.keys.tag(Kind::Staff, user);
         let mut persons = self
             .all_readable(user)?
             .iter()
-            .map(|(tag, person)| self.summary(user, person, tag))
+            .map(|(tag, person)| self.summary(&reader, person, tag))
             .collect::<Result<Vec<_>, _>>()?;
         persons.sort_by(|one, other| other.newest.cmp(&one.newest).then(one.id.cmp(&other.id)));
         Ok(persons)
     }
 
-    /// Everybody `user` may read, in no order.
-    pub(crate) fn all_readable(&self, user: &str) -> Result<Vec<(Tag, PersonRow)>, Error> {
-        if self.staff(user)?.is_none() {
-            return Ok(Vec::new());
-        }
-        let tags: Vec<Tag> = self
-            .connection
-            .prepare_cached("SELECT tag FROM persons")
-            .and_then(|mut query| query.query_map([], |row| row.get(0))?.collect())
-            .map_err(Error::database("list persons"))?;
-        let mut persons = Vec::new();
-        for tag in tags {
-            if let Some(person) = self.readable(user, &tag)? {
-                persons.push((tag, person));
-            }
-        }
-        Ok(persons)
-    }
-
-    /// The person, if `user` may read anybody and this one.
-    pub(crate) fn may_read(&self, user: &str, person: &Tag) -> Result<Option<PersonRow>, Error> {
-        match self.staff(user)? {
-            Some(_) => self.readable(user, person),
-            None => Ok(None),
-        }
-    }
-
     pub(crate) fn summary(
         &self,
-        user: &str,
+        reader: &Tag,
         person: &PersonRow,
         tag: &Tag,
     ) -> Result<PersonSummary, Error> {
-        let newest = self
-            .connection
-            .prepare_cached("SELECT max(time) FROM notes WHERE person = ?1")
-            .and_then(|mut query| query.query_row([tag], |row| row.get(0)))
-            .map_err(Error::database("find the newest note"))?;
+        let state = self.state(reader, person, tag)?;
         Ok(PersonSummary {
             id: person.id.clone(),
             display_name: Personal::new(person.display_name.reveal()),
-            unread: self.unread(tag, self.mark_of(user, person, tag)?)?,
-            newest,
+            unread: state.unread,
+            newest: state.newest,
         })
     }
 
@@ -318,7 +310,7 @@ impl Database {
         };
         let note = self.one_note(&row, &person_tag, &self.keys.tag(Kind::Note, note), None)?;
         Ok(note.map(|note| OneNote {
-            display_name: row.display_name,
+            display_name: Personal::new(row.display_name.reveal()),
             note,
         }))
     }
@@ -353,7 +345,8 @@ impl Database {
         let Some(row) = self.may_read(user, &person_tag)? else {
             return Ok(None);
         };
-        let read_upto = self.mark_of(user, &row, &person_tag)?;
+        let reader = self.keys.tag(Kind::Staff, user);
+        let state = self.state(&reader, &row, &person_tag)?;
         let before = before.unwrap_or(Cursor {
             time: i64::MAX,
             tag: [0xff; TAG],
@@ -392,56 +385,13 @@ impl Database {
             })
             .collect::<Result<_, _>>()?;
         Ok(Some(Page {
-            display_name: row.display_name,
+            display_name: Personal::new(row.display_name.reveal()),
             notes,
             older,
-            read_upto,
-            newest_number: self.newest_number(&person_tag)?,
-            unread: self.unread(&person_tag, read_upto)?,
+            read_upto: state.read_upto,
+            newest_number: state.newest_number,
+            unread: state.unread,
         }))
-    }
-
-    /// The person's row if `user` is among its readers. The list of readers is sealed: whoever has the disk cannot
-    /// add to it.
-    ///
-    /// For a person that does not exist the next one's row is opened and put away, so that it takes the same work as one that
-    /// may not be read. A row whose key was destroyed counts as gone.
-    pub(crate) fn readable(&self, user: &str, tag: &Tag) -> Result<Option<PersonRow>, Error> {
-        let nearest = |from: &[u8]| {
-            self.connection
-                .prepare_cached(
-                    "SELECT tag, key, body FROM persons WHERE tag >= ?1 AND key <> x'' ORDER BY tag LIMIT 1",
-                )
-                .and_then(|mut query| {
-                    query
-                        .query_row([from], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-                        .optional()
-                })
-                .map_err(Error::database("find a person"))
-        };
-        let row: Option<(Tag, Vec<u8>, Vec<u8>)> = match nearest(tag)? {
-            Some(row) => Some(row),
-            // Behind the last one.
-            None => nearest(&[])?,
-        };
-        let Some((found, wrapped, sealed)) = row else {
-            return Ok(None);
-        };
-        let cipher = self.keys.person(&found, &wrapped)?;
-        let body = cipher.open(&identity(b"person", &[&found]), &sealed)?;
-        let mut fields = Unpack::new(&body);
-        let mut person = PersonRow {
-            cipher,
-            id: fields.text()?.to_owned(),
-            display_name: Personal::new(fields.text()?),
-            readers: Vec::new(),
-        };
-        while !fields.is_empty() {
-            person.readers.push(fields.text()?.to_owned());
-        }
-        let is_reader = person.readers.iter().any(|reader| reader == user);
-        let may_read = found == *tag && is_reader;
-        Ok(may_read.then_some(person))
     }
 
     /// The notices that are in force at `now`, newest first: all of them for staff who may read, the public ones for
@@ -505,7 +455,7 @@ impl Database {
     }
 
     /// The facility's name and whether it is suspended, if the city has said.
-    fn facility(&self) -> Result<Option<(String, bool)>, Error> {
+    pub(crate) fn facility(&self) -> Result<Option<(String, bool)>, Error> {
         let Some(sealed) = meta(&self.connection, FACILITY)? else {
             return Ok(None);
         };

@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, PoisonError, RwLock};
 use std::thread;
 
@@ -32,11 +33,15 @@ struct View {
     identity: u64,
     directory: PathBuf,
     wrapping: Arc<Wrapping>,
+    /// How often keys were destroyed in it.
+    destroyed: u64,
 }
 
 impl View {
     fn is(&self, other: &Self) -> bool {
-        self.identity == other.identity && self.wrapping.generation() == other.wrapping.generation()
+        self.identity == other.identity
+            && self.wrapping.generation() == other.wrapping.generation()
+            && self.destroyed == other.destroyed
     }
 }
 
@@ -55,10 +60,15 @@ pub(crate) struct Readers {
     pages: mpsc::Sender<Job>,
     searches: mpsc::Sender<Job>,
     view: Arc<RwLock<View>>,
+    /// Something may be open.
+    in_use: Arc<AtomicBool>,
+    /// One after the other, or threads would wait for each other crosswise.
+    telling: Arc<Mutex<()>>,
 }
 
 /// One thread's connection, opened when it is first needed.
 struct Reader {
+    in_use: Arc<AtomicBool>,
     view: Arc<RwLock<View>>,
     open: Option<(View, Database)>,
 }
@@ -76,6 +86,7 @@ impl Readers {
         ended: &Arc<watch::Sender<()>>,
     ) -> std::io::Result<Self> {
         let view = Arc::new(RwLock::new(view_of(database)));
+        let in_use = Arc::new(AtomicBool::new(false));
         let lane = |threads: usize| {
             let (jobs, waiting) = mpsc::channel::<Job>(QUEUE);
             let waiting = Arc::new(Mutex::new(waiting));
@@ -83,6 +94,7 @@ impl Readers {
                 let waiting = Arc::clone(&waiting);
                 let ended = Arc::clone(ended);
                 let mut reader = Reader {
+                    in_use: Arc::clone(&in_use),
                     view: Arc::clone(&view),
                     open: None,
                 };
@@ -103,6 +115,8 @@ impl Readers {
             pages: lane(FOR_PAGES)?,
             searches: lane(1)?,
             view,
+            in_use,
+            telling: Arc::default(),
         })
     }
 
@@ -116,18 +130,32 @@ impl Readers {
             }
             *view = now;
         }
-        // So that connections and keys of before do not wait for the next reader. Where the queue is full, readers are there.
+        // So that connections and keys of before do not wait for the next reader.
+        self.tell(Reader::let_go);
+    }
+
+    /// Each thread does this before it goes on. Where a queue is full, readers are there, who see for themselves.
+    fn tell(&self, what: fn(&mut Reader)) {
+        let _turn = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         for (jobs, threads) in [(&self.pages, FOR_PAGES), (&self.searches, 1)] {
             // Each waits for the others, so that no thread takes the turn of another.
             let together = Arc::new(Barrier::new(threads));
             for permit in jobs.try_reserve_many(threads).into_iter().flatten() {
                 let together = Arc::clone(&together);
                 permit.send(Box::new(move |reader| {
-                    reader.let_go();
+                    what(reader);
                     together.wait();
                 }));
             }
         }
+    }
+
+    /// Closes everything, so that neither text nor keys stay open: nobody may read now, whoever asks.
+    pub(crate) fn close(&self) {
+        if !self.in_use.swap(false, Ordering::SeqCst) {
+            return;
+        }
+        self.tell(|reader| reader.open = None);
     }
 
     /// Runs `work` on one of the threads; gives it back when that did not go smoothly.
@@ -166,6 +194,7 @@ fn view_of(database: &Database) -> View {
         identity: database.identity,
         directory: database.directory.clone(),
         wrapping: Arc::clone(database.keys.wrapping()),
+        destroyed: database.destroyed,
     }
 }
 
@@ -199,11 +228,15 @@ impl Reader {
             Some(open) => open,
             None => {
                 let view = self.now();
+                self.in_use.store(true, Ordering::SeqCst);
                 let database = open(&view.directory, &view.wrapping)?;
                 (view, database)
             }
         };
         step(&database.connection, "BEGIN")?;
+        if let Some(opened) = &database.opened {
+            opened.at_this_moment(&database.connection)?;
+        }
         let answer = work(&mut database);
         step(&database.connection, "COMMIT")?;
         // After an error it is closed: whatever was wrong, the next reader begins anew.
@@ -228,4 +261,48 @@ fn open(directory: &Path, wrapping: &Arc<Wrapping>) -> Result<Database, Error> {
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
         .map_err(Error::database("be configured"))?;
     Ok(Database::to_read(directory, connection, keys))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_closed_leaves_no_thread_with_anything_open_and_opens_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = crate::work::filled(directory.path());
+        let ended = Arc::new(watch::channel(()).0);
+        let readers = Readers::start(&database, &ended).unwrap();
+        for _ in 0..2 {
+            for lane in [Lane::Page, Lane::Search] {
+                let persons = readers.look(lane, |database| database.persons_for("s"));
+                assert_eq!(persons.await.ok().unwrap().len(), 1);
+            }
+            assert_eq!(still_open(&readers).await, 2);
+            readers.close();
+            assert_eq!(still_open(&readers).await, 0);
+        }
+    }
+
+    /// How many of all threads have something open.
+    async fn still_open(readers: &Readers) -> usize {
+        let mut open = 0;
+        for (jobs, threads) in [(&readers.pages, FOR_PAGES), (&readers.searches, 1)] {
+            let together = Arc::new(Barrier::new(threads));
+            let (answer, mut answers) = mpsc::unbounded_channel();
+            for _ in 0..threads {
+                let (together, answer) = (Arc::clone(&together), answer.clone());
+                let job: Job = Box::new(move |reader| {
+                    together.wait();
+                    answer.send(reader.open.is_some()).unwrap();
+                });
+                jobs.send(job).await.ok().unwrap();
+            }
+            drop(answer);
+            while let Some(is_open) = answers.recv().await {
+                open += usize::from(is_open);
+            }
+        }
+        open
+    }
 }

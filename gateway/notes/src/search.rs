@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use memchr::memmem::Finder;
@@ -12,8 +13,9 @@ use rusqlite::{OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use crate::database::Database;
-use crate::key::Tag;
-use crate::read::{PersonRow, unpack_note};
+use crate::key::{Kind, Tag};
+use crate::permission::PersonRow;
+use crate::read::unpack_note;
 use crate::readers::Lane;
 use crate::search_fold::{Traced, fold};
 use crate::search_segments::{Segment, search_cipher, segment_identity};
@@ -119,7 +121,7 @@ impl Words {
 /// A person who may be read, and what of the words their name leaves to be found.
 struct Searching {
     tag: Tag,
-    row: PersonRow,
+    row: Arc<PersonRow>,
     in_name: Vec<bool>,
 }
 
@@ -157,6 +159,7 @@ impl Database {
             .collect();
         let mut found = Found::default();
         let mut people = Vec::new();
+        let reader = self.keys.tag(Kind::Staff, user);
         for (tag, row) in self.all_readable(user)? {
             let name = fold(row.display_name.reveal());
             let in_name: Vec<bool> = finders
@@ -164,7 +167,7 @@ impl Database {
                 .map(|finder| finder.find(name.as_bytes()).is_some())
                 .collect();
             if in_name.iter().all(|found| *found) {
-                found.persons.push(self.summary(user, &row, &tag)?);
+                found.persons.push(self.summary(&reader, &row, &tag)?);
             }
             people.push(Searching { tag, row, in_name });
         }

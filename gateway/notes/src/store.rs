@@ -12,7 +12,7 @@ use crate::cabinet::Cabinet;
 use crate::database::Database;
 use crate::readers::{Lane, Readers, Retry};
 use crate::{
-    Cursor, Error, Event, KeyRoots, Looked, Notice, OneNote, Page, PersonSummary, Reading,
+    Cursor, Error, Event, KeyRoots, Looked, Notice, OneNote, Opening, Page, PersonSummary, Reading,
     Rebuilding, Staff, Status, Witness,
 };
 
@@ -164,6 +164,8 @@ impl Store {
     /// # Errors
     /// See [`Error`].
     pub async fn tidy(&self, now: i64) -> Result<(), Error> {
+        // What is old goes from a locked store too; nothing stays open in it though nobody asks.
+        let _ = self.permitted();
         self.manage(move |cabinet| cabinet.tidy(now)).await
     }
 
@@ -317,6 +319,24 @@ impl Store {
         self.recorded(what, granted, answer).await
     }
 
+    /// As [`Store::read_beside`], for a page and what it begins with. Who may read nothing gets nothing, which is no reading.
+    pub(crate) async fn read_opening<T: Send + 'static>(
+        &self,
+        what: Looked,
+        granted: impl FnOnce(&T) -> Option<Option<String>> + Send,
+        work: impl Fn(&mut Database) -> Result<Option<(Opening, T)>, Error> + Send + 'static,
+    ) -> Result<Option<(Opening, T)>, Error> {
+        if self.witness.is_none() {
+            return Err(Error::NotRecorded);
+        }
+        self.permitted()?;
+        let Some((opening, page)) = self.look(Lane::Page, work).await? else {
+            return Ok(None);
+        };
+        let page = self.recorded(what, granted, page).await?;
+        Ok(Some((opening, page)))
+    }
+
     async fn recorded<T>(
         &self,
         what: Looked,
@@ -358,7 +378,10 @@ impl Store {
     /// Whether the box may answer anything personal now, whoever asks.
     pub(crate) fn permitted(&self) -> Result<(), Error> {
         match &self.guard {
-            Some(guard) if !guard() => Err(Error::Locked),
+            Some(guard) if !guard() => {
+                self.readers.close();
+                Err(Error::Locked)
+            }
             _ => Ok(()),
         }
     }

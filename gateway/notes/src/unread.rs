@@ -10,7 +10,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::database::Database;
 use crate::key::{Cipher, Kind, Tag, identity};
-use crate::read::{PersonRow, StoredNote, UNREAD_COUNTED, unpack_note};
+use crate::permission::PersonRow;
+use crate::read::{StoredNote, UNREAD_COUNTED, unpack_note};
 use crate::writing::{Writing, note_identity, person_cipher};
 use crate::{Error, Store};
 
@@ -18,15 +19,51 @@ fn mark_identity(person: &Tag, reader: &Tag) -> Vec<u8> {
     identity(b"mark", &[person, reader])
 }
 
+/// How a person's notes stand for one reader.
+#[derive(Clone, Copy)]
+pub(crate) struct State {
+    /// Up to which number they are marked as read; 0 when none is.
+    pub(crate) read_upto: i64,
+    /// How many are not, counted up to [`UNREAD_COUNTED`].
+    pub(crate) unread: u64,
+    /// The time of the newest.
+    pub(crate) newest: Option<i64>,
+    /// The highest number; 0 where there are none.
+    pub(crate) newest_number: i64,
+}
+
 impl Database {
-    /// Up to which note `user` has marked this person's as read; 0 when none was.
-    pub(crate) fn mark_of(&self, user: &str, person: &PersonRow, tag: &Tag) -> Result<i64, Error> {
-        let reader = self.keys.tag(Kind::Staff, user);
-        mark(&self.connection, &person.cipher, tag, &reader)
+    /// How this person's notes stand for a reader who may read them.
+    pub(crate) fn state(
+        &self,
+        reader: &Tag,
+        person: &PersonRow,
+        tag: &Tag,
+    ) -> Result<State, Error> {
+        let known = self.opened.as_ref();
+        if let Some(known) = known.and_then(|opened| opened.rows().state(tag, reader)) {
+            return Ok(known);
+        }
+        let read_upto = mark(&self.connection, &person.cipher, tag, reader)?;
+        let newest = self
+            .connection
+            .prepare_cached("SELECT max(time) FROM notes WHERE person = ?1")
+            .and_then(|mut query| query.query_row([tag], |row| row.get(0)))
+            .map_err(Error::database("find the newest note"))?;
+        let state = State {
+            read_upto,
+            unread: self.unread(tag, read_upto)?,
+            newest,
+            newest_number: self.newest_number(tag)?,
+        };
+        if let Some(opened) = &self.opened {
+            opened.rows().keep_state(tag, reader, state);
+        }
+        Ok(state)
     }
 
     /// How many of this person's notes came after the one numbered `upto`.
-    pub(crate) fn unread(&self, person: &Tag, upto: i64) -> Result<u64, Error> {
+    fn unread(&self, person: &Tag, upto: i64) -> Result<u64, Error> {
         let most = i64::try_from(UNREAD_COUNTED).unwrap_or(i64::MAX);
         let count: i64 = self
             .connection
@@ -39,7 +76,7 @@ impl Database {
     }
 
     /// The highest number of this person's notes; 0 where there are none.
-    pub(crate) fn newest_number(&self, person: &Tag) -> Result<i64, Error> {
+    fn newest_number(&self, person: &Tag) -> Result<i64, Error> {
         let newest: Option<i64> = self
             .connection
             .prepare_cached("SELECT max(number) FROM notes WHERE person = ?1")

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::database::Database;
+use crate::file;
 use crate::key::{Keyring, Kind, OPENED, Wrapping};
 use crate::{Attachment, Change, Event, KeyRoots as _, Limits, Personal, Role, RootsInMemory};
 
 const NOW: i64 = 1_800_000_000;
 
-fn filled(directory: &Path) -> Database {
+pub(crate) fn filled(directory: &Path) -> Database {
     let root = RootsInMemory::default().renew(0).unwrap();
     let keys = Keyring::generate(Arc::new(Wrapping::of(&root).unwrap())).unwrap();
     let mut database = Database::create(directory, keys, Limits::default()).unwrap();
@@ -110,4 +111,87 @@ fn what_is_out_of_reach_takes_the_work_of_what_does_not_exist() {
     assert_eq!(theirs, nowhere);
     let page = database.notes_of("s", "mine", 50, None).unwrap().unwrap();
     assert_eq!(page.notes.len(), 5, "what is permitted is read");
+}
+
+/// A connection as those have that read beside the thread that writes.
+fn reader_of(database: &Database) -> Database {
+    let (connection, keys) =
+        file::open_to_read(&database.directory, database.keys.wrapping()).unwrap();
+    Database::to_read(&database.directory, connection, keys)
+}
+
+/// One reading of a moment of its own.
+fn read<T>(reader: &Database, work: impl FnOnce() -> T) -> T {
+    reader.connection.execute_batch("BEGIN").unwrap();
+    let opened = reader.opened.as_ref().unwrap();
+    opened.at_this_moment(&reader.connection).unwrap();
+    let answer = work();
+    reader.connection.execute_batch("COMMIT").unwrap();
+    answer
+}
+
+#[test]
+fn what_others_have_opened_makes_nothing_quicker_for_whom_it_is_out_of_reach() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = filled(directory.path());
+    let reader = reader_of(&database);
+    // Everybody is open already, and it shows to whoever may read.
+    let count = |user: &str, person: &str| {
+        let open = || {
+            let page = reader.notes_of(user, person, 50, None).unwrap();
+            page.map(|page| page.notes.len())
+        };
+        let mut found = None;
+        let times = opened(|| found = read(&reader, open));
+        (times, found)
+    };
+    for user in ["s", "t"] {
+        read(&reader, || reader.persons_for(user)).unwrap();
+        count(user, "missing");
+    }
+    assert_eq!(count("t", "theirs"), (5, Some(5)), "only the notes");
+    let hidden = count("s", "theirs");
+    assert_eq!(hidden, (2, None), "the key and the row");
+    for number in 0..40 {
+        assert_eq!(count("s", &format!("missing-{number}")), hidden);
+    }
+}
+
+#[test]
+fn what_is_open_does_not_outlive_what_was_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut database = filled(directory.path());
+    let reader = reader_of(&database);
+    let sees = |person: &str| {
+        let page = read(&reader, || reader.notes_of("s", person, 50, None)).unwrap();
+        page.map(|page| (page.notes.len(), page.unread))
+    };
+    assert_eq!(sees("mine"), Some((5, 5)));
+    assert_eq!(sees("mine"), Some((5, 5)));
+    assert!(database.mark_read("s", "mine", i64::MAX).unwrap());
+    assert_eq!(sees("mine"), Some((5, 0)));
+    let mut apply = |id: &str, change| {
+        let id = id.to_owned();
+        database.apply(&[Event { id, change }], NOW).unwrap();
+    };
+    let readers = |readers: &[&str]| Change::Person {
+        id: "mine".into(),
+        display_name: Personal::new("name of mine"),
+        readers: readers.iter().map(|&reader| reader.to_owned()).collect(),
+        support_ended: false,
+    };
+    apply("x1", readers(&["t"]));
+    assert_eq!(sees("mine"), None, "withdrawn from this reader");
+    apply("x2", readers(&["s"]));
+    assert_eq!(sees("mine"), Some((5, 0)));
+    apply(
+        "x3",
+        Change::Staff {
+            id: "s".into(),
+            display_name: Personal::new("staff"),
+            role: Role::Staff,
+            suspended: true,
+        },
+    );
+    assert_eq!(sees("mine"), None, "suspended");
 }

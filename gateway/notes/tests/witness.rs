@@ -133,6 +133,44 @@ async fn what_cannot_be_recorded_is_not_answered() {
     assert!(matches!(page, Err(Error::NotRecorded)));
 }
 
+#[tokio::test]
+async fn a_page_asked_for_at_once_is_recorded_as_its_parts_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let book = Arc::new(Book::default());
+    let bare = store(directory.path()).await;
+    let refused = bare.page_of_notes("s", "p", 10, None).await;
+    assert!(matches!(refused, Err(Error::NotRecorded)));
+    let refused = bare.page_of_persons("s").await;
+    assert!(matches!(refused, Err(Error::NotRecorded)));
+    let store = bare.witnessed(book.clone());
+    let (opening, persons) = store.page_of_persons("s").await.unwrap().unwrap();
+    assert_eq!(
+        Some((opening.staff, opening.level)),
+        store.staff_and_level("s").await.unwrap()
+    );
+    assert_eq!(persons, store.persons_for("s").await.unwrap());
+    for person in ["p", "q", "nobody"] {
+        let (_, page) = store
+            .page_of_notes("s", person, 10, None)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(page, store.notes_of("s", person, 10, None).await.unwrap());
+    }
+    {
+        let readings = book.readings.lock().unwrap();
+        assert_eq!(readings.len(), 8);
+        for twice in readings.chunks(2) {
+            assert_eq!(twice[0], twice[1]);
+        }
+    }
+    // Who may read nothing at all reads nothing.
+    assert!(store.page_of_persons("nobody").await.unwrap().is_none());
+    let nothing = store.page_of_notes("nobody", "p", 10, None).await.unwrap();
+    assert!(nothing.is_none());
+    assert_eq!(book.readings.lock().unwrap().len(), 8);
+}
+
 /// Whoever adds a way to read for a user has it recorded: held against the source, because a forgotten record is nothing
 /// that a test of the new way would notice.
 #[test]
@@ -161,7 +199,9 @@ fn every_way_to_read_for_a_user_passes_the_witness() {
         }
         seen += 1;
         assert!(
-            body.contains(".read(") || body.contains(".read_beside("),
+            [".read(", ".read_beside(", ".read_opening("]
+                .iter()
+                .any(|way| body.contains(way)),
             "Store::{name} answers a user and does not pass Store::read"
         );
     }

@@ -129,7 +129,7 @@ impl Database {
         &self,
         user: &str,
         tag: &Tag,
-    ) -> Result<Option<(Row, crate::read::PersonRow)>, Error> {
+    ) -> Result<Option<(Row, Arc<crate::permission::PersonRow>)>, Error> {
         if self.staff(user)?.is_none() {
             return Ok(None);
         }
@@ -158,7 +158,7 @@ impl Database {
             Err(error) => return Err(error),
         };
         Ok(Some(Found {
-            person: person.id,
+            person: person.id.clone(),
             name: body.name,
             media_type: body.media_type,
             size: u64::try_from(row.size).unwrap_or_default(),
