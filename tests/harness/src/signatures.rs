@@ -203,6 +203,7 @@ impl Signatures {
             std::fs::write(path, all).map_err(failed)?;
         }
         std::fs::write(work.join("COPYING"), "Test signatures.\n").map_err(failed)?;
+        crate::wall_clock::clear_left_behind();
         let output = Command::new("faketime")
             .arg("-f")
             .arg(format!("@{}", local_time(self.built_at).map_err(failed)?))

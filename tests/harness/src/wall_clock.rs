@@ -15,6 +15,26 @@ const LIBRARIES: [&str; 2] = [
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 ];
 
+/// Removes what libfaketime left in shared memory for processes that were killed. It names these after the process, refuses to
+/// start another with the same number, and numbers come round again.
+pub fn clear_left_behind() {
+    let entries = std::fs::read_dir("/dev/shm");
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| {
+            name.strip_prefix("faketime_shm_")
+                .or_else(|| name.strip_prefix("sem.faketime_sem_"))
+        });
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else {
+            continue;
+        };
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            // Somebody else may have been quicker, or it is another user's: then it is theirs to do.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// One clock, shown to every process started with it.
 #[derive(Clone, Debug)]
 pub struct WallClock(Arc<Shown>);
@@ -39,6 +59,7 @@ impl WallClock {
         std::fs::create_dir_all(directory).map_err(|error| {
             Error::new(format!("{} cannot be made", directory.display())).because(error)
         })?;
+        clear_left_behind();
         let clock = Self(Arc::new(Shown {
             file: directory.join("wall-clock"),
             library,
@@ -106,6 +127,24 @@ impl WallClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_is_cleared_and_what_a_living_one_has_is_not() {
+        let dead = {
+            let mut child = std::process::Command::new("true").spawn().unwrap();
+            child.wait().unwrap();
+            child.id()
+        };
+        let file = |pid: u32| PathBuf::from(format!("/dev/shm/faketime_shm_{pid}"));
+        let alive = std::process::id();
+        for pid in [dead, alive] {
+            std::fs::write(file(pid), b"").unwrap();
+        }
+        clear_left_behind();
+        assert!(!file(dead).exists());
+        assert!(file(alive).exists());
+        std::fs::remove_file(file(alive)).unwrap();
+    }
 
     #[test]
     #[allow(clippy::unwrap_used, reason = "what a test cannot do is its failure")]
