@@ -9,7 +9,8 @@ use test_harness::binaries;
 use crate::steps::Run;
 
 /// One target for each parser we own; the names are those of `tests/fuzz/fuzz_targets`.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 15] = [
+    "attachments",
     "framing",
     "websocket",
     "events",
