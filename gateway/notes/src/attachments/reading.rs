@@ -174,7 +174,19 @@ impl Database {
         Ok(row.is_some_and(|(row, _)| row.state == State::Readable && row.file == Some(*file)))
     }
 
-    /// How these attachments of one person stand, in the order asked for. `None` when there is no such person for this user.
+    /// How these attachments of one person stand, in the order asked for. `None` when there is no such person for this user;
+    /// inside, `None` for one that is wanted: whether it is going to be fetched only [`Self::standings`] can say, which
+    /// knows the bounds.
+    pub(crate) fn settled_standings(
+        &self,
+        user: &str,
+        person: &str,
+        ids: &[String],
+    ) -> Result<Option<Vec<Option<Standing>>>, Error> {
+        self.standings_by(user, person, ids, |_| Ok(None))
+    }
+
+    /// As [`Self::settled_standings`], with those that are wanted.
     pub(crate) fn standings(
         &self,
         user: &str,
@@ -182,6 +194,22 @@ impl Database {
         ids: &[String],
         now: i64,
     ) -> Result<Option<Vec<Standing>>, Error> {
+        let standings = self.standings_by(user, person, ids, |tag| {
+            Ok(Some(match self.why_not_kept(tag, now)? {
+                Some(why) => Standing::NotKept(why),
+                None => Standing::Coming,
+            }))
+        })?;
+        Ok(standings.map(|standings| standings.into_iter().flatten().collect()))
+    }
+
+    fn standings_by(
+        &self,
+        user: &str,
+        person: &str,
+        ids: &[String],
+        wanted: impl Fn(&Tag) -> Result<Option<Standing>, Error>,
+    ) -> Result<Option<Vec<Option<Standing>>>, Error> {
         let person = self.keys.tag(Kind::Person, person);
         if self.may_read(user, &person)?.is_none() {
             return Ok(None);
@@ -191,14 +219,11 @@ impl Database {
                 let tag = self.keys.tag(Kind::Attachment, id);
                 let row = Row::find(&self.connection, &tag)?.filter(|row| row.person == person);
                 Ok(match row.map(|row| row.state) {
-                    None => Standing::Refused(Refusal::Absent),
-                    Some(State::Readable) => Standing::Readable,
-                    Some(State::Refused(why)) => Standing::Refused(why),
-                    Some(State::Wanted) => match self.why_not_kept(&tag, now)? {
-                        Some(why) => Standing::NotKept(why),
-                        None => Standing::Coming,
-                    },
-                    Some(State::Partial | State::Fetched) => Standing::Coming,
+                    None => Some(Standing::Refused(Refusal::Absent)),
+                    Some(State::Readable) => Some(Standing::Readable),
+                    Some(State::Refused(why)) => Some(Standing::Refused(why)),
+                    Some(State::Wanted) => wanted(&tag)?,
+                    Some(State::Partial | State::Fetched) => Some(Standing::Coming),
                 })
             })
             .collect::<Result<_, Error>>()
