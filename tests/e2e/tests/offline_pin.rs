@@ -250,13 +250,20 @@ async fn choose(window: &Window, pin: &str) -> Result<()> {
     window.click("#set-pin").await
 }
 
+/// Sends the form, and returns when its answer has taken the page's place: that may look the same.
 async fn enter(window: &Window, pin: &str) -> Result<()> {
-    window
-        .run("document.querySelector('#user').value = ''")
-        .await?;
     window.type_into("#user", USER).await?;
     window.type_into("#pin", pin).await?;
-    window.click("#sign-in").await
+    window
+        .run("document.documentElement.dataset.sent = 'yes'")
+        .await?;
+    window.click("#sign-in").await?;
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while window.count("html[data-sent]").await > 0 {
+        assert!(std::time::Instant::now() < until, "no answer to the form");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
 }
 
 async fn on_a_telephone(window: &Window, name: &str) -> Result<()> {
