@@ -13,7 +13,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl;
-use nix::sys::signal::{SigSet, Signal, kill, killpg};
+use nix::sys::signal::{SigHandler, SigSet, Signal, kill, killpg, signal};
 use nix::unistd::{Pid, getpid, getppid};
 
 use crate::{Error, Result, wait};
@@ -118,10 +118,13 @@ impl Program {
 )]
 fn die_with_this_process(command: &mut Command) {
     let parent = getpid();
-    // SAFETY: between fork and exec the closure makes three system calls and allocates nothing.
+    // SAFETY: between fork and exec the closure makes five system calls, installs no handler and allocates nothing.
     unsafe {
         command.pre_exec(move || {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // A shell without job control has its background commands ignore these, and that is inherited all the way here.
+            signal(Signal::SIGINT, SigHandler::SigDfl)?;
+            signal(Signal::SIGQUIT, SigHandler::SigDfl)?;
             // A blocked signal stays blocked across exec; the demo blocks those that end it.
             SigSet::empty().thread_set_mask()?;
             // The parent may have ended before the line above took effect.
