@@ -9,8 +9,9 @@ use std::time::SystemTime;
 
 use crate::{Error, Result};
 
-/// Below Linux's range for outgoing connections (32768 and up), so that no client socket takes a number in between.
-const RANGE: std::ops::Range<u16> = 10_000..30_000;
+/// Below Linux's range for outgoing connections (32768 and up), so that no client socket takes a number in between; above
+/// 10080 (Amanda), the highest that browsers refuse to open (Fetch standard, "bad port").
+const RANGE: std::ops::Range<u16> = 10_100..30_000;
 
 /// Numbers already given out by this process; tests run in parallel threads.
 static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
