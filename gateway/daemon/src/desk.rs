@@ -143,6 +143,8 @@ impl BoxDesk {
                     Some(message(&error))
                 }
             });
+            // Before the store, which may wait long for the TPM: meanwhile the next ceremony may run, and it is not this one's to end.
+            drop(end);
             notes.renew_lost_key().await;
         });
         Ok(())

@@ -259,6 +259,7 @@ fn a_number_typed_while_the_tpm_is_away_is_not_spent_and_the_page_names_the_tpm(
     .unwrap();
     assert!(page.says("TPM") && page.says("P-TPM"), "{}", page.body);
     facility.tpm.restart().unwrap();
-    setup::provision(&facility.gateway, &number, &code).unwrap();
+    setup::provision(&facility.gateway, &number, &code)
+        .unwrap_or_else(|error| panic!("{error}\n{}", facility.gateway.log()));
     let _signed_in = signed_in(&facility);
 }
