@@ -171,12 +171,16 @@ fn timeouts() -> Timeouts {
     }
 }
 
-async fn ask(address: SocketAddr, config: Arc<ClientConfig>) -> Result<bytes::Bytes, CityError> {
-    let endpoint = Endpoint {
+fn at(address: SocketAddr) -> Endpoint {
+    Endpoint {
         host: HOST.into(),
         port: address.port(),
         connect: Some(address),
-    };
+    }
+}
+
+async fn ask(address: SocketAddr, config: Arc<ClientConfig>) -> Result<bytes::Bytes, CityError> {
+    let endpoint = at(address);
     let mut connection = HttpsConnection::connect(&endpoint, config, timeouts()).await?;
     let request = Request::get("/").body(Full::default()).expect("a request");
     connection
@@ -273,11 +277,7 @@ async fn a_revocation_alert_is_seen_although_a_write_fails_before_anything_is_re
         HELLO,
     )
     .await;
-    let endpoint = Endpoint {
-        host: HOST.into(),
-        port: address.port(),
-        connect: Some(address),
-    };
+    let endpoint = at(address);
     let mut dialled = dial(&endpoint, city.client(true), &timeouts())
         .await
         .expect("the client believes the handshake done");
@@ -377,11 +377,7 @@ async fn nobody_listening_is_a_failed_connection() {
 async fn a_server_that_never_greets_runs_into_the_time_limit() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let endpoint = Endpoint {
-        host: HOST.into(),
-        port: address.port(),
-        connect: Some(address),
-    };
+    let endpoint = at(address);
     let limits = Timeouts {
         handshake: Duration::from_millis(200),
         ..timeouts()
