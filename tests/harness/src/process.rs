@@ -16,7 +16,7 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, killpg, signal};
 use nix::unistd::{Pid, getpid, getppid};
 
-use crate::{Error, Result, wait};
+use crate::{Error, Result, binaries, wait};
 
 /// How long a program may take to end after SIGTERM before it gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
@@ -246,11 +246,30 @@ impl Child {
         let _ = killpg(self.pid, Signal::SIGKILL);
         self.inner.wait().ok()
     }
+
+    /// A test fails: what the program said would end with the test's directory, and it tells why.
+    fn keep_output(&self) {
+        let test = std::thread::current()
+            .name()
+            .unwrap_or("unnamed")
+            .replace("::", "-");
+        let Ok(directory) = binaries::directory() else {
+            return;
+        };
+        let directory = directory.join("../failed-tests").join(test);
+        let file = format!("{}-{}.log", self.name.replace('/', "-"), self.pid);
+        // Nothing better can be done about an error while a test fails.
+        let _ = std::fs::create_dir_all(&directory);
+        let _ = std::fs::copy(&self.output, directory.join(file));
+    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
         self.stop();
+        if std::thread::panicking() {
+            self.keep_output();
+        }
     }
 }
 
@@ -320,6 +339,32 @@ mod tests {
         let error =
             wait::for_ready_file(&mut child, &directory.path().join("never"), GRACE).unwrap_err();
         assert!(error.full().contains("because of this"), "{error:?}");
+    }
+
+    #[test]
+    fn what_a_program_said_outlives_a_test_that_fails() {
+        let name = "a-test-that-fails-on-purpose";
+        let failed = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(|| {
+                let directory = tempfile::tempdir().unwrap();
+                let mut child = Program::new("sh", "sh", directory.path().join("sh.log"))
+                    .args(["-c", "echo the reason"])
+                    .spawn()
+                    .unwrap();
+                child.wait(GRACE).unwrap();
+                panic!("on purpose");
+            })
+            .unwrap();
+        assert!(failed.join().is_err());
+        let kept = binaries::directory()
+            .unwrap()
+            .join("../failed-tests")
+            .join(name);
+        let file = std::fs::read_dir(&kept).unwrap().next().unwrap().unwrap();
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        assert_eq!(text, "the reason\n");
+        std::fs::remove_dir_all(kept).unwrap();
     }
 
     #[test]
