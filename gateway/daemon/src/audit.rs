@@ -49,8 +49,9 @@ pub(crate) struct Newest {
     pub(crate) sequence: u64,
     pub(crate) facility: String,
     pub(crate) key: Vec<u8>,
-    /// It was made because something critical happened.
-    pub(crate) urgent: bool,
+    /// How many critical entries since the start it covers: the city hears soon of one that covers more than the last it was
+    /// told.
+    pub(crate) critical: u64,
 }
 
 /// See the module.
@@ -206,7 +207,6 @@ impl Audit {
     ) {
         let mut status = self.status.clone();
         let mut identity = certificates.city_tls();
-        let mut covered = 0;
         let mut told = String::new();
         loop {
             let Some(critical) = status
@@ -224,13 +224,10 @@ impl Audit {
                 .await
                 .map(|identity| identity.facility_id);
             match self
-                .checkpoint(&vault, facility.unwrap_or_default(), critical > covered)
+                .checkpoint(&vault, facility.unwrap_or_default(), critical)
                 .await
             {
-                Ok(()) => {
-                    covered = critical;
-                    told.clear();
-                }
+                Ok(()) => told.clear(),
                 Err(error) => {
                     let error = chain(&error);
                     if told != error {
@@ -246,7 +243,7 @@ impl Audit {
                 while status
                     .borrow_and_update()
                     .as_ref()
-                    .is_none_or(|status| status.critical <= covered)
+                    .is_none_or(|status| status.critical <= critical)
                 {
                     if status.changed().await.is_err() {
                         std::future::pending::<()>().await;
@@ -265,7 +262,7 @@ impl Audit {
         self: &Arc<Self>,
         vault: &Arc<LateVault>,
         facility: String,
-        urgent: bool,
+        critical: u64,
     ) -> Result<(), CheckpointError> {
         let (this, with) = (Arc::clone(self), Arc::clone(vault));
         let key = tokio::task::spawn_blocking(move || this.lock().get(&*with))
@@ -306,7 +303,7 @@ impl Audit {
             sequence: head.sequence,
             facility,
             key: spki,
-            urgent,
+            critical,
         }));
         Ok(())
     }
@@ -388,7 +385,8 @@ impl Audit {
     /// The last entry and, if the TPM is quick, the last checkpoint. For when the box stops.
     pub(crate) async fn close(self: &Arc<Self>, vault: &Arc<LateVault>, facility: Option<String>) {
         let _ = self.sink.durably(Event::Stopped).await;
-        let last = self.checkpoint(vault, facility.unwrap_or_default(), true);
+        // Nobody reports any more: how much it covers is of no use.
+        let last = self.checkpoint(vault, facility.unwrap_or_default(), 0);
         let _ = tokio::time::timeout(LAST, last).await;
         self.sink.stop().await;
     }

@@ -2,6 +2,7 @@
 //!
 //! What leaves here is ids, states, times and digests; devices by their pseudonyms. It judges nothing.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,16 +98,16 @@ impl Reporting {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         let mut newest = self.audit.newest();
         let mut told_failure = String::new();
+        // Critical entries that the last checkpoint shown to the city covers.
+        let mut told = 0;
         // A moment for the first checkpoint: it is being made while this begins.
-        let _ = tokio::time::timeout(FIRST_RETRY, newest.wait_for(of_facility)).await;
+        let _ = tokio::time::timeout(FIRST_RETRY, more_than(&mut newest, 0)).await;
         loop {
-            let shown = newest
-                .borrow_and_update()
-                .clone()
-                .filter(|newest| !newest.facility.is_empty());
+            let shown = newest.borrow().clone().filter(of_facility);
             let pause = match self.send(api, shown.as_ref()).await {
                 Ok(interval) => {
                     backoff.reset();
+                    told = shown.map_or(told, |shown| shown.critical);
                     told_failure.clear();
                     self.tell_of_emergencies(api).await;
                     // A tenth more or less, so that the boxes of a city do not all come at once.
@@ -119,41 +120,29 @@ impl Reporting {
             };
             let again = Instant::now() + pause;
             let soon = Instant::now() + APART.min(pause);
-            self.wait(api, &mut newest, (again, soon), told_failure.is_empty())
+            let reachable = told_failure.is_empty();
+            self.wait(api, more_than(&mut newest, told), (again, soon), reachable)
                 .await;
         }
     }
 
-    /// Until the next report is due, or something critical has a checkpoint. Incidents go out meanwhile.
+    /// Until the next report is due, or soon when `more` tells that something critical has a checkpoint. Incidents go out meanwhile.
     async fn wait(
         &self,
         api: &GatewayApi,
-        newest: &mut watch::Receiver<Option<Newest>>,
+        more: impl Future<Output = ()>,
         (again, soon): (Instant, Instant),
         reachable: bool,
     ) {
+        let mut urgent = pin!(async {
+            tokio::time::sleep_until(soon).await;
+            more.await;
+        });
         loop {
-            let urgent = async {
-                tokio::time::sleep_until(soon).await;
-                loop {
-                    if newest.borrow().as_ref().is_some_and(|newest| newest.urgent)
-                        && newest.has_changed().unwrap_or(false)
-                    {
-                        return;
-                    }
-                    if newest.changed().await.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                    newest.mark_changed();
-                    if newest.borrow().as_ref().is_none_or(|newest| !newest.urgent) {
-                        newest.mark_unchanged();
-                    }
-                }
-            };
             tokio::select! {
                 () = tokio::time::sleep_until(again) => return,
                 // While the city does not answer, back-off alone decides.
-                () = urgent, if reachable => return,
+                () = &mut urgent, if reachable => return,
                 told = self.incidents.next(), if reachable => self.tell(api, told).await,
             }
         }
@@ -292,10 +281,22 @@ impl Reporting {
     }
 }
 
-fn of_facility(newest: &Option<Newest>) -> bool {
-    newest
-        .as_ref()
-        .is_some_and(|newest| !newest.facility.is_empty())
+/// The city takes checkpoints of a box that has a certificate.
+const fn of_facility(newest: &Newest) -> bool {
+    !newest.facility.is_empty()
+}
+
+/// Ready when there is a checkpoint for the city that covers more critical entries than `told`. Counted, because the one made for
+/// such an entry may be replaced before anybody looks, by one that was made for another reason.
+async fn more_than(newest: &mut watch::Receiver<Option<Newest>>, told: u64) {
+    let more = |newest: &Option<Newest>| {
+        newest
+            .as_ref()
+            .is_some_and(|newest| of_facility(newest) && newest.critical > told)
+    };
+    if newest.wait_for(more).await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Renewed certificates go on with the same connection; ends when there is none any more.
@@ -463,6 +464,37 @@ mod tests {
         }
         assert_eq!(key_of("a"), key_of("a"));
         assert_ne!(key_of("a"), key_of("b"));
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_of_something_critical_is_due_also_when_another_has_replaced_it() {
+        let made = |facility: &str, critical| {
+            Some(Newest {
+                signed: gateway_audit::SignedCheckpoint {
+                    checkpoint: Vec::new(),
+                    signature: Vec::new(),
+                },
+                sequence: 1,
+                facility: facility.to_owned(),
+                key: Vec::new(),
+                critical,
+            })
+        };
+        let (sender, mut newest) = watch::channel(made("", 3));
+        let mut is_due = async |told| {
+            let more = more_than(&mut newest, told);
+            tokio::time::timeout(Duration::ZERO, more).await.is_ok()
+        };
+        assert!(!is_due(2).await, "the box has no certificate yet");
+        // For the certificate, and nobody looked at the one before.
+        sender.send_replace(made("tkh-1001", 3));
+        assert!(is_due(2).await);
+        assert!(!is_due(3).await);
+        // For something critical; then the hourly one, before anybody looked.
+        sender.send_replace(made("tkh-1001", 4));
+        sender.send_replace(made("tkh-1001", 4));
+        assert!(is_due(3).await);
+        assert!(!is_due(4).await);
     }
 
     #[test]
