@@ -183,7 +183,7 @@ async fn a_pin_set_beside_the_city_opens_stored_notes_without_it_until_it_is_typ
         .await?;
     window.reads("事業所管理者だけ").await?;
     window.visit(&facility.gateway.console_url()).await?;
-    window.click("form[action='/sign-out'] button").await?;
+    sign_out(&window).await?;
 
     window
         .visit(&format!("{}sign-in", facility.gateway.console_url()))
@@ -209,7 +209,7 @@ async fn a_pin_set_beside_the_city_opens_stored_notes_without_it_until_it_is_typ
         .await?;
     window.reads_after_reloading("設定済み").await?;
     window.visit(&facility.gateway.console_url()).await?;
-    window.click("form[action='/sign-out'] button").await?;
+    sign_out(&window).await?;
     window.close().await;
 
     away(&facility, &pc);
@@ -254,10 +254,20 @@ async fn choose(window: &Window, pin: &str) -> Result<()> {
 async fn enter(window: &Window, pin: &str) -> Result<()> {
     window.type_into("#user", USER).await?;
     window.type_into("#pin", pin).await?;
+    send(window, "#sign-in").await
+}
+
+/// Ends the session on the console. Whoever goes elsewhere before the answer is there is brought back by it.
+async fn sign_out(window: &Window) -> Result<()> {
+    send(window, "form[action='/sign-out'] button").await
+}
+
+/// Clicks, and returns when the answer has taken the page's place.
+async fn send(window: &Window, button: &str) -> Result<()> {
     window
         .run("document.documentElement.dataset.sent = 'yes'")
         .await?;
-    window.click("#sign-in").await?;
+    window.click(button).await?;
     let until = std::time::Instant::now() + Duration::from_secs(60);
     while window.count("html[data-sent]").await > 0 {
         assert!(std::time::Instant::now() < until, "no answer to the form");
