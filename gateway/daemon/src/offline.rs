@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 use gateway_audit::Status;
 use gateway_city::feed::FeedState;
 use gateway_policy::offline::{Clocks, Contact, Locked, OfflineRules, Reading, TpmClock, reading};
-use gateway_policy::{Policy, Timestamp};
+use gateway_policy::{Certificate, Evidence, Policy, Standing, Timestamp};
 use gateway_tpm::TimeVault;
 use tokio::sync::{Notify, watch};
 
 use crate::certificates::chain;
 use crate::late_vault::LateVault;
-use crate::posture;
+use crate::posture::{self, Posture};
 use crate::steps::Steps;
 
 pub(crate) use pins::{Attempt, Pins, Trouble};
@@ -50,6 +50,8 @@ pub(crate) struct Offline {
     directory: PathBuf,
     vault: Arc<LateVault>,
     feed: watch::Receiver<FeedState>,
+    /// Knows whether the city refuses the facility or its certificate, also after a restart.
+    posture: Arc<Posture>,
     policies: watch::Receiver<Arc<Policy>>,
     /// The audit log: the city countersigns it with its time.
     countersigned: watch::Receiver<Option<Status>>,
@@ -100,14 +102,15 @@ impl Offline {
         state_dir: &Path,
         vault: Arc<LateVault>,
         feed: watch::Receiver<FeedState>,
-        policies: watch::Receiver<Arc<Policy>>,
+        posture: Arc<Posture>,
         countersigned: watch::Receiver<Option<Status>>,
     ) -> Self {
         Self {
             directory: state_dir.join(FOLDER),
             vault,
             feed,
-            policies,
+            policies: posture.policies(),
+            posture,
             countersigned,
             known: Mutex::default(),
             told: Notify::new(),
@@ -125,12 +128,19 @@ impl Offline {
         matches!(*self.feed.borrow(), FeedState::CaughtUp { .. })
     }
 
-    /// The city was asked and refuses this facility or its certificate: no outage, and nothing to bridge.
+    /// The city was asked and refuses this facility or its certificate: no outage, and nothing to bridge. Whoever asked: with a
+    /// revoked certificate the feed is not even tried again, and its state says so for a moment only.
     fn refused(&self) -> bool {
-        matches!(
+        let snapshot = self.posture.snapshot();
+        let revoked = |value| matches!(value, Certificate::Revoked { .. });
+        let suspended = |value| matches!(value, Standing::Suspended { .. });
+        let refused_by_feed = matches!(
             *self.feed.borrow(),
             FeedState::Suspended { .. } | FeedState::Revoked { .. }
-        )
+        );
+        refused_by_feed
+            || matches!(snapshot.certificate, Evidence::Known { value, .. } if revoked(value))
+            || matches!(snapshot.standing, Evidence::Known { value, .. } if suspended(value))
     }
 
     /// Whether stored notes may be read by anybody now. Waits for nothing.

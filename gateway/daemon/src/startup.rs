@@ -160,7 +160,7 @@ async fn start(
         &config.state_dir,
         Arc::clone(&vault),
         feed.clone(),
-        posture.policies(),
+        Arc::clone(&posture),
         records.status(),
     ));
     let guard = Arc::clone(&offline);

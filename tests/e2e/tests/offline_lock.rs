@@ -256,7 +256,7 @@ fn a_facility_that_was_suspended_in_the_outage_reads_nothing_from_the_citys_firs
     suspend(&outage, true);
     outage.facility.city.recover().unwrap();
     outage.page_turns("the city's word", |page| {
-        page.says("市がこの事業所の利用を止めている")
+        page.says("市がこの事業所の利用を止めているか")
     });
     wait::until("the contact to be forgotten", SOON, || {
         (!outage.contact_file().exists()).then_some(())

@@ -160,13 +160,33 @@ fn a_revoked_certificate_ends_work_on_open_connections_too_and_a_new_number_repa
         assert!(line.contains("CERT"), "{line}");
     };
     is_revoked(&facility, &visitor);
-    // Notes of a facility whose certificate alone was revoked stay readable: care goes on.
-    assert!(visitor.stored(&facility.gateway).says("参照情報"));
+    // A stolen box is cut off like this, and with that certificate the box does not hear any more who may read what: locked
+    // from the city's first word on (decision 18), whoever on the box heard it.
+    let is_locked = |facility: &Facility, visitor: &Visitor| {
+        let stored = visitor.stored(&facility.gateway);
+        assert!(!stored.says("架空 花子"), "{stored:?}");
+        assert!(
+            stored.says("電子証明書を失効させているため、保存した連絡は読めません"),
+            "{stored:?}"
+        );
+    };
+    is_locked(&facility, &visitor);
+    let contact = facility
+        .gateway
+        .state_directory()
+        .join("offline/contact.sealed");
+    wait::until("the contact to be forgotten", SOON, || {
+        (!contact.exists()).then_some(())
+    })
+    .unwrap();
+    is_locked(&facility, &visitor);
     let log = facility.gateway.log();
     assert_eq!(log.matches("certificate-revoked").count(), 1, "{log}");
 
     facility.gateway.restart().unwrap();
     is_revoked(&facility, &visitor);
+    let stored = visitor.stored(&facility.gateway);
+    assert!(!stored.says("架空 花子"), "{stored:?}");
 
     let (number, code) = (
         facility.city.text("spare_number"),
