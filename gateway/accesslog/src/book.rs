@@ -18,6 +18,10 @@ use crate::{Access, Ending, Key};
 
 /// Records that may wait for the thread.
 const QUEUE: usize = 1024;
+/// Records that are brought into the file together, when so many wait.
+const TOGETHER: usize = 64;
+/// Bytes in the file only after which the disk is asked before its time: where much more has come, whoever asks waits for it.
+const MUCH: usize = 256 << 10;
 /// The longest a record is in the file only.
 const BATCH: Duration = Duration::from_secs(1);
 /// Bytes of one file.
@@ -78,11 +82,11 @@ pub enum Opened {
     Changed,
 }
 
+/// Who waits until a record is in the file.
+type Asker = oneshot::Sender<Result<u64, NotRecorded>>;
+
 enum Command {
-    Access(
-        Zeroizing<Vec<u8>>,
-        oneshot::Sender<Result<u64, NotRecorded>>,
-    ),
+    Access(Zeroizing<Vec<u8>>, Asker),
     Ending(Zeroizing<Vec<u8>>),
     Synchronised(Synchronisation, io::Result<()>),
     Flush(oneshot::Sender<Standing>),
@@ -285,33 +289,73 @@ impl Keeper {
                 _ => Duration::from_secs(3600),
             };
             match inbox.recv_timeout(patience) {
-                Ok(Command::Stop(done)) => {
-                    self.flush();
-                    let _ = done.send(());
-                    return;
+                Ok(first) => {
+                    if let Some(done) = self.act_on_all(first, inbox) {
+                        self.flush();
+                        let _ = done.send(());
+                        return;
+                    }
                 }
-                Ok(command) => self.act(command),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.flush();
                     return;
                 }
             }
-            if !self.under_way && self.dirty.is_some_and(|since| since.elapsed() >= BATCH) {
+            let due = self.dirty.is_some_and(|since| since.elapsed() >= BATCH);
+            if !self.under_way && (due || self.log.waiting() >= MUCH) {
                 self.synchronise();
             }
         }
     }
 
+    /// Acts on this command and those that wait behind it. Records among them come into the file with one write, and whoever waits
+    /// for theirs is told after it. Answers with whoever wants the end.
+    fn act_on_all(
+        &mut self,
+        first: Command,
+        inbox: &Receiver<Command>,
+    ) -> Option<oneshot::Sender<()>> {
+        let mut asking = Vec::new();
+        let mut next = Some(first);
+        for _ in 0..TOGETHER {
+            match next.or_else(|| inbox.try_recv().ok()) {
+                Some(Command::Access(plain, reply)) => {
+                    let number = self.put("access", plain);
+                    asking.push((reply, number));
+                }
+                Some(Command::Ending(plain)) => {
+                    let _ = self.put("over", plain);
+                }
+                Some(Command::Stop(done)) => {
+                    self.answer(asking);
+                    return Some(done);
+                }
+                Some(other) => {
+                    self.answer(std::mem::take(&mut asking));
+                    self.act(other);
+                }
+                None => break,
+            }
+            next = None;
+        }
+        self.answer(asking);
+        None
+    }
+
+    /// Brings what was put into the log into the file, and tells those who wait for it.
+    fn answer(&mut self, asking: Vec<(Asker, Option<u64>)>) {
+        // A failure shows in the next synchronisation.
+        let _ = self.log.write();
+        // In the file is enough to answer: it survives this process, and the disk has it within a second.
+        let recorded = self.log.is_written() && !self.unwritable;
+        for (reply, number) in asking {
+            let _ = reply.send(number.filter(|_| recorded).ok_or(NotRecorded));
+        }
+    }
+
     fn act(&mut self, command: Command) {
         match command {
-            Command::Access(plain, reply) => {
-                let number = self.append("access", plain);
-                let _ = reply.send(number);
-            }
-            Command::Ending(plain) => {
-                let _ = self.append("over", plain);
-            }
             Command::Synchronised(job, result) => {
                 self.under_way = false;
                 let done = self.log.synchronised(&job, result);
@@ -331,36 +375,32 @@ impl Keeper {
                 self.after(aside);
                 let _ = reply.send(());
             }
-            Command::Stop(_) => {}
+            // Those are acted on together.
+            Command::Access(..) | Command::Ending(_) | Command::Stop(_) => {}
         }
     }
 
-    fn append(
-        &mut self,
-        kind: &'static str,
-        plain: Zeroizing<Vec<u8>>,
-    ) -> Result<u64, NotRecorded> {
+    /// The number of the record in the log; `None` when it is not in it, or not sealed.
+    fn put(&mut self, kind: &'static str, plain: Zeroizing<Vec<u8>>) -> Option<u64> {
         let record = ToSeal {
             key: &self.key,
             kind,
             plain,
             failed: std::cell::Cell::new(false),
         };
-        let mut number = self.log.append(&record, (self.clock)());
+        let mut number = self.log.put(&record, (self.clock)());
         let mut waited = None;
         if matches!(number, Err(LogError::Full)) {
             // More has come within a second than may wait for the disk: whoever asks now waits for it instead.
             waited = Some(self.log.sync());
-            number = self.log.append(&record, (self.clock)());
+            number = self.log.put(&record, (self.clock)());
         }
         let sealed = !record.failed.get();
         if let Some(done) = waited {
             self.after(done);
         }
         self.dirty.get_or_insert_with(Instant::now);
-        // In the file is enough to answer: it survives this process, and the disk has it within a second.
-        let recorded = self.log.is_written() && !self.unwritable && sealed;
-        number.ok().filter(|_| recorded).ok_or(NotRecorded)
+        number.ok().filter(|_| sealed)
     }
 
     fn synchronise(&mut self) {

@@ -334,6 +334,17 @@ impl Log {
     /// # Errors
     /// [`LogError::Full`]: too much waits already, and this entry is not in the log.
     pub fn append(&mut self, record: &impl Record, at: Timestamp) -> Result<u64, LogError> {
+        let number = self.put(record, at)?;
+        // A failure shows in the next synchronisation.
+        let _ = self.write();
+        Ok(number)
+    }
+
+    /// As [`Log::append`], for one of several entries that [`Log::write`] brings into the file together.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn put(&mut self, record: &impl Record, at: Timestamp) -> Result<u64, LogError> {
         if self.waiting.len() > MOST_WAITING {
             return Err(LogError::Full);
         }
@@ -350,8 +361,6 @@ impl Log {
         let (line, head) = entry::line(number, at, record, self.head);
         self.waiting.extend(line.as_bytes());
         (self.count, self.head) = (number, head);
-        // A failure shows in the next synchronisation.
-        let _ = self.write();
         Ok(number)
     }
 
@@ -376,7 +385,11 @@ impl Log {
         Ok(())
     }
 
-    fn write(&mut self) -> Result<(), LogError> {
+    /// Brings into the file what was put into the log, as far as it is not there.
+    ///
+    /// # Errors
+    /// [`LogError::Disk`]; everything is still there and can be tried again.
+    pub fn write(&mut self) -> Result<(), LogError> {
         if self.failed {
             self.disk
                 .set_len(&self.file, self.length)
@@ -429,6 +442,12 @@ impl Log {
     #[must_use]
     pub fn is_written(&self) -> bool {
         !self.failed && self.written == self.waiting.len()
+    }
+
+    /// Bytes that are not durable yet.
+    #[must_use]
+    pub const fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Keeps entries for another number of days from now on.
