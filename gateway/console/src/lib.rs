@@ -35,6 +35,7 @@ mod response;
 mod search_pages;
 mod sessions;
 mod setup;
+mod shown;
 mod sign_in;
 mod visit;
 mod waivers;

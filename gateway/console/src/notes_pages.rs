@@ -5,7 +5,9 @@
 
 use std::sync::LazyLock;
 
-use gateway_notes::{Standing, StoredNote};
+use gateway_notes::{Cursor, Moment, Opening, ShownNotes, Standing, StoredNote};
+use gateway_policy::Timestamp;
+use gateway_policy::calendar::Date;
 use http::{HeaderValue, StatusCode};
 
 use crate::console::{Console, Verb, get, method};
@@ -13,6 +15,7 @@ use crate::moment::minute;
 use crate::notes_views::{Day, Days, Draft, Notes, OneNote, Persons, Print, days, unread};
 use crate::reader::{Reading, cursor, decode, encode};
 use crate::response::{Fault, Page, Referrer, content_policy, html, see_other};
+use crate::shown::{self, ForReader, People};
 use crate::{ConsoleRequest, form};
 
 /// Notes on one page.
@@ -71,7 +74,10 @@ impl Console {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
-        let found = reading.store.page_of_persons(reading.user()).await;
+        let found = reading
+            .store
+            .shown_persons(reading.user(), shown::person)
+            .await;
         let Some((opening, persons)) = found.map_err(Fault::Store)? else {
             return self.nothing_to_read();
         };
@@ -81,7 +87,7 @@ impl Console {
                 .frame_for("保存した連絡", "notes", request, reading.known.take())
                 .await,
             banner: reading.banner,
-            persons: persons.into_iter().map(Into::into).collect(),
+            persons: People(persons),
         };
         // It has a form: the words to search for.
         self.form_page(StatusCode::OK, &page)
@@ -93,11 +99,19 @@ impl Console {
             Ok(reading) => reading,
             Err(page) => return Ok(page),
         };
-        let found = reading
-            .store
-            .page_of_notes(reading.user(), person, PAGE, before)
-            .await;
-        let Some((opening, page)) = found.map_err(Fault::Store)? else {
+        let now = self.desk.now();
+        let found = match before {
+            None => {
+                let (at, show) = (moment(now), shown::notes);
+                let store = &reading.store;
+                let found = store
+                    .shown_notes(reading.user(), person, PAGE, at, show)
+                    .await;
+                found.map_err(Fault::Store)?
+            }
+            Some(before) => self.older_notes(&reading, person, before, now).await?,
+        };
+        let Some((opening, page)) = found else {
             return self.nothing_to_read();
         };
         // The same for a person that does not exist and one that this reader may not read.
@@ -108,24 +122,46 @@ impl Console {
             frame: self
                 .frame_for("支援対象者の連絡", "notes", request, reading.known.take())
                 .await,
-            name: page.display_name,
+            name: page.name.reveal(),
             older: page.older.map(|cursor| format!("{path}?before={cursor}")),
-            days: self
-                .days(
-                    &reading,
-                    person,
-                    page.notes,
-                    page.read_upto,
-                    Days::From(self.desk.now()),
-                )
-                .await?,
+            days: ForReader {
+                text: page.text,
+                read_upto: page.read_upto,
+            },
             unread: unread(page.unread),
-            upto: self.sealed_number(page.newest_number)?,
+            upto: match page.unread {
+                // Then there is no form.
+                0 => String::new(),
+                _ => self.sealed_number(page.newest_number)?,
+            },
             first_page: before.is_none(),
             banner: reading.banner,
             path,
         };
         self.form_page(StatusCode::OK, &view)
+    }
+
+    /// A page that few ask for: made anew each time.
+    async fn older_notes(
+        &self,
+        reading: &Reading,
+        person: &str,
+        before: Cursor,
+        now: Timestamp,
+    ) -> Result<Option<(Opening, Option<ShownNotes>)>, Fault> {
+        let found = reading
+            .store
+            .page_of_notes(reading.user(), person, PAGE, Some(before))
+            .await;
+        let Some((opening, page)) = found.map_err(Fault::Store)? else {
+            return Ok(None);
+        };
+        let Some(page) = page else {
+            return Ok(Some((opening, None)));
+        };
+        let standings = self.standings(reading, person, &page.notes).await?;
+        let shown = page.shown(person, &standings, now.0, shown::notes);
+        Ok(Some((opening, Some(shown))))
     }
 
     async fn one_note(
@@ -144,12 +180,13 @@ impl Console {
             .await
             .map_err(Fault::Store)?
             .ok_or(Fault::NotFound)?;
+        let notes = [found.note];
         // Whether it was read says the list; here it is being read.
         let days = self
             .days(
                 &reading,
                 person,
-                vec![found.note],
+                &notes,
                 i64::MAX,
                 Days::From(self.desk.now()),
             )
@@ -194,7 +231,7 @@ impl Console {
                 .await,
             name: page.display_name,
             days: self
-                .days(&reading, person, page.notes, i64::MAX, Days::InFull)
+                .days(&reading, person, &page.notes, i64::MAX, Days::InFull)
                 .await?,
             path: format!("/notes/{}", encode(person)),
             span,
@@ -258,30 +295,45 @@ impl Console {
     }
 
     /// Notes by day, with how their attachments stand.
-    async fn days(
+    async fn days<'a>(
         &self,
         reading: &Reading,
         person: &str,
-        notes: Vec<StoredNote>,
+        notes: &'a [StoredNote],
         read_upto: i64,
         called: Days,
-    ) -> Result<Vec<Day>, Fault> {
-        let now = self.desk.now();
+    ) -> Result<Vec<Day<'a>>, Fault> {
+        let standings = self.standings(reading, person, notes).await?;
+        Ok(days(&encode(person), notes, read_upto, &standings, called))
+    }
+
+    async fn standings(
+        &self,
+        reading: &Reading,
+        person: &str,
+        notes: &[StoredNote],
+    ) -> Result<Vec<Standing>, Fault> {
         let ids: Vec<String> = notes
             .iter()
             .flat_map(|note| &note.attachments)
             .map(|attachment| attachment.id.clone())
             .collect();
-        let standings: Vec<Standing> = if ids.is_empty() {
-            Vec::new()
-        } else {
-            reading
-                .store
-                .attachment_standings(reading.user(), person, ids, now.0)
-                .await
-                .map_err(Fault::Store)?
-                .unwrap_or_default()
-        };
-        Ok(days(&encode(person), notes, read_upto, &standings, called))
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = self.desk.now();
+        let standings = reading
+            .store
+            .attachment_standings(reading.user(), person, ids, now.0)
+            .await
+            .map_err(Fault::Store)?;
+        Ok(standings.unwrap_or_default())
     }
+}
+
+/// This moment, and its day in Japan.
+fn moment(now: Timestamp) -> Moment {
+    let Date { year, month, day } = Date::in_japan(now);
+    let day = i64::from(year) * 10_000 + i64::from(month) * 100 + i64::from(day);
+    Moment { now: now.0, day }
 }

@@ -13,13 +13,14 @@ use gateway_policy::calendar::Date;
 use crate::moment::{clock, date, full_date, minute};
 use crate::pages::{Banner, Frame, Time};
 use crate::reader::encode;
+use crate::shown::{ForReader, People};
 
 #[derive(Template)]
 #[template(path = "persons.html")]
 pub(crate) struct Persons<'a> {
     pub(crate) frame: Frame<'a>,
     pub(crate) banner: Banner,
-    pub(crate) persons: Vec<PersonView>,
+    pub(crate) persons: People,
 }
 
 pub(crate) struct PersonView {
@@ -42,6 +43,18 @@ impl From<PersonSummary> for PersonView {
     }
 }
 
+impl PersonView {
+    /// For all readers: how much is unread is put in for each.
+    pub(crate) fn of_nothing_unread(person: &PersonSummary) -> Self {
+        Self {
+            path: encode(&person.id),
+            name: Personal::new(person.display_name.reveal()),
+            unread: None,
+            newest: person.newest.map(Into::into),
+        }
+    }
+}
+
 /// 未読 3件
 pub(crate) fn unread(count: u64) -> Option<String> {
     match count {
@@ -56,8 +69,8 @@ pub(crate) fn unread(count: u64) -> Option<String> {
 pub(crate) struct Notes<'a> {
     pub(crate) frame: Frame<'a>,
     pub(crate) banner: Banner,
-    pub(crate) name: Personal,
-    pub(crate) days: Vec<Day>,
+    pub(crate) name: &'a str,
+    pub(crate) days: ForReader,
     pub(crate) unread: Option<String>,
     /// What is sent when everything is marked as read: the number of the newest note shown or not, sealed.
     pub(crate) upto: String,
@@ -68,9 +81,9 @@ pub(crate) struct Notes<'a> {
 }
 
 /// The notes of one day.
-pub(crate) struct Day {
+pub(crate) struct Day<'a> {
     pub(crate) heading: String,
-    pub(crate) notes: Vec<NoteView>,
+    pub(crate) notes: Vec<NoteView<'a>>,
 }
 
 #[derive(Template)]
@@ -79,7 +92,7 @@ pub(crate) struct OneNote<'a> {
     pub(crate) frame: Frame<'a>,
     pub(crate) banner: Banner,
     pub(crate) name: Personal,
-    pub(crate) day: Day,
+    pub(crate) day: Day<'a>,
     pub(crate) path: String,
 }
 
@@ -89,7 +102,7 @@ pub(crate) struct Print<'a> {
     pub(crate) frame: Frame<'a>,
     pub(crate) banner: Banner,
     pub(crate) name: Personal,
-    pub(crate) days: Vec<Day>,
+    pub(crate) days: Vec<Day<'a>>,
     pub(crate) path: String,
     /// How many days back.
     pub(crate) span: i64,
@@ -169,22 +182,22 @@ impl From<FoundNote> for ResultView {
     }
 }
 
-pub(crate) struct NoteView {
+pub(crate) struct NoteView<'a> {
     pub(crate) path: String,
-    pub(crate) author: Personal,
-    pub(crate) role: String,
+    pub(crate) author: &'a Personal,
+    pub(crate) role: &'a str,
     /// 8:25
     pub(crate) clock: String,
     pub(crate) time: Time,
     pub(crate) fetched: String,
-    pub(crate) text: Personal,
-    pub(crate) attachments: Vec<AttachmentView>,
+    pub(crate) text: &'a Personal,
+    pub(crate) attachments: Vec<AttachmentView<'a>>,
     pub(crate) signed: bool,
     pub(crate) unread: bool,
 }
 
-pub(crate) struct AttachmentView {
-    pub(crate) name: Personal,
+pub(crate) struct AttachmentView<'a> {
+    pub(crate) name: &'a Personal,
     /// Where it can be opened, if it can.
     pub(crate) path: Option<String>,
     /// Kind and size, or why it cannot be opened here.
@@ -207,15 +220,15 @@ pub(crate) enum Days {
 
 /// Notes by day, in the order given. `standings` are those of all their attachments, in the same order; where they are
 /// missing, nothing is said to be here.
-pub(crate) fn days(
+pub(crate) fn days<'a>(
     person: &str,
-    notes: Vec<StoredNote>,
+    notes: &'a [StoredNote],
     read_upto: i64,
     standings: &[Standing],
     called: Days,
-) -> Vec<Day> {
+) -> Vec<Day<'a>> {
     let mut standings = standings.iter();
-    let mut days: Vec<(Date, Day)> = Vec::new();
+    let mut days: Vec<(Date, Day<'a>)> = Vec::new();
     // Most were fetched together.
     let mut fetched: Option<(i64, String)> = None;
     for note in notes {
@@ -261,14 +274,14 @@ fn heading(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-fn view<'a>(
+fn view<'a, 's>(
     person: &str,
-    note: StoredNote,
+    note: &'a StoredNote,
     fetched: String,
     read_upto: i64,
-    standings: &mut impl Iterator<Item = &'a Standing>,
-) -> NoteView {
-    let attachments = note.attachments.into_iter().map(|attachment| {
+    standings: &mut impl Iterator<Item = &'s Standing>,
+) -> NoteView<'a> {
+    let attachments = note.attachments.iter().map(|attachment| {
         let standing = standings.next();
         let readable = standing == Some(&Standing::Readable);
         AttachmentView {
@@ -284,18 +297,18 @@ fn view<'a>(
                 Some(standing) => why_not(*standing).to_owned(),
                 None => "連絡帳で開けます".to_owned(),
             },
-            name: attachment.name,
+            name: &attachment.name,
         }
     });
     NoteView {
         attachments: attachments.collect(),
         path: note_path(person, &note.id),
-        author: note.author_name,
-        role: note.role,
+        author: &note.author_name,
+        role: &note.role,
         clock: clock(Timestamp(note.time)),
         time: note.time.into(),
         fetched,
-        text: note.text,
+        text: &note.text,
         signed: note.signature.is_some(),
         unread: note.number > read_upto,
     }

@@ -61,6 +61,17 @@ impl fmt::Debug for Staff {
 }
 
 impl ConsoleRequest {
+    /// Whether answering takes next to no time of the thread that asks: what pages of stored notes need is opened and made
+    /// elsewhere, or was before. All others belong on a thread that may take its time.
+    #[must_use]
+    pub fn is_light(&self) -> bool {
+        let read = matches!(self.method, Method::GET | Method::HEAD) && self.query.is_none();
+        let rest = self.path.strip_prefix("/notes");
+        read && rest.is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('/').is_some_and(|id| !id.contains('/'))
+        })
+    }
+
     /// The host without its port, lower case; of `[::1]:8443` that is `::1`.
     pub(crate) fn host_name(&self) -> String {
         let name = match self
@@ -170,6 +181,30 @@ mod tests {
                 (name, port),
                 "{host}"
             );
+        }
+    }
+
+    #[test]
+    fn light_are_lists_and_newest_notes_and_nothing_else() {
+        let light = |method: Method, path: &str, query: Option<&str>| {
+            let mut request = request("box", &[]);
+            (request.method, request.path) = (method, path.into());
+            request.query = query.map(str::to_owned);
+            request.is_light()
+        };
+        for path in ["/notes", "/notes/", "/notes/p%2F1"] {
+            assert!(light(Method::GET, path, None) && light(Method::HEAD, path, None));
+            assert!(!light(Method::POST, path, None));
+            assert!(!light(Method::GET, path, Some("before=1.00")));
+        }
+        for path in [
+            "/",
+            "/search",
+            "/notesp",
+            "/notes/p/print",
+            "/notes/attachment/a",
+        ] {
+            assert!(!light(Method::GET, path, None), "{path}");
         }
     }
 

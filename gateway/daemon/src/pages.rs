@@ -16,7 +16,8 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    /// Pages are made on `runtime`, so that a slow one never holds up a data thread.
+    /// Pages are made on `runtime`, so that a slow one never holds up a data thread; those that are never slow, where they are
+    /// asked for.
     #[must_use]
     pub(crate) const fn new(console: Arc<Console>, runtime: Handle) -> Self {
         Self { console, runtime }
@@ -26,10 +27,15 @@ impl Pages {
 impl LocalPages for Pages {
     fn respond(&self, request: LocalRequest) -> LocalResponse {
         let console = Arc::clone(&self.console);
+        let request = console_request(request);
+        if request.is_light() {
+            // To wake another thread would cost more than to answer here.
+            return Box::pin(async move { console.respond(request).await });
+        }
         let runtime = self.runtime.clone();
         let answer = self
             .runtime
-            .spawn(async move { console.respond(console_request(request)).await });
+            .spawn(async move { console.respond(request).await });
         Box::pin(async move {
             let mut page = answer.await.unwrap_or_else(|_| {
                 let mut gone = http::Response::default();

@@ -50,7 +50,32 @@ pub struct Rebuilding {
     pub generation: u64,
 }
 
+/// Differs from one taken before if what can be read may have changed meanwhile.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Trace {
+    identity: u64,
+    root: u64,
+    destroyed: u64,
+    /// Rows written on this connection, the only one that writes.
+    rows: u64,
+    limits: Limits,
+    attachments: AttachmentPolicy,
+}
+
 impl Cabinet {
+    /// See the type.
+    pub(crate) fn trace(&self) -> Trace {
+        let database = &self.current;
+        Trace {
+            identity: database.identity,
+            root: database.keys.wrapping().generation(),
+            destroyed: database.destroyed,
+            rows: database.connection.total_changes(),
+            limits: database.limits,
+            attachments: database.attachments.clone(),
+        }
+    }
+
     /// Opens what is there, completes what was cut, or starts afresh where there is nothing, or nothing usable.
     pub(crate) fn open(
         directory: &Path,

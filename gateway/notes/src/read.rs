@@ -176,6 +176,20 @@ pub struct Opening {
     pub level: Option<i64>,
 }
 
+impl Opening {
+    /// The same for another page.
+    pub(crate) fn again(&self) -> Self {
+        let Staff { display_name, role } = &self.staff;
+        Self {
+            staff: Staff {
+                display_name: Personal::new(display_name.reveal()),
+                role: *role,
+            },
+            level: self.level,
+        }
+    }
+}
+
 impl Store {
     /// What a page begins with and, as [`Store::persons_for`], its persons; `None` when `user` may read nothing. All of one
     /// moment.
@@ -258,7 +272,7 @@ impl Store {
 
 impl Database {
     /// What a page begins with, and `page` for whoever may read at all.
-    fn opening<T>(
+    pub(crate) fn opening<T>(
         &self,
         user: &str,
         page: impl FnOnce() -> Result<T, Error>,

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::cabinet::Cabinet;
 use crate::database::Database;
+use crate::kept::Kept;
 use crate::readers::{Lane, Readers, Retry};
 use crate::{
     Cursor, Error, Event, KeyRoots, Looked, Notice, OneNote, Opening, Page, PersonSummary, Reading,
@@ -60,6 +61,8 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     /// For whoever only reads.
     readers: Readers,
+    /// Text of pages, kept for a short while.
+    pub(crate) kept: Arc<Kept>,
     /// Its other half is dropped when the thread has closed the files.
     ended: watch::Receiver<()>,
     /// Who records what is read through this handle; without, nothing personal can be read.
@@ -96,6 +99,7 @@ impl Store {
             source,
         };
         let readers = Readers::start(&cabinet.current, &end).map_err(no_thread)?;
+        let kept = Kept::start().map_err(no_thread)?;
         thread::Builder::new()
             .name("notes".to_owned())
             .spawn(move || {
@@ -109,6 +113,7 @@ impl Store {
         let store = Self {
             jobs,
             readers,
+            kept,
             ended,
             witness: None,
             guard: None,
@@ -337,6 +342,29 @@ impl Store {
         Ok(Some((opening, page)))
     }
 
+    /// As [`Store::read_opening`], for a page that may be kept: where it is not, it is found.
+    pub(crate) async fn read_kept<T>(
+        &self,
+        what: Looked,
+        granted: impl FnOnce(&T) -> Option<Option<String>> + Send,
+        kept: impl FnOnce() -> Option<(Opening, T)> + Send,
+        find: impl Future<Output = Result<Option<(Opening, T)>, Error>> + Send,
+    ) -> Result<Option<(Opening, T)>, Error> {
+        if self.witness.is_none() {
+            return Err(Error::NotRecorded);
+        }
+        self.permitted()?;
+        let found = match kept() {
+            Some(kept) => Some(kept),
+            None => find.await?,
+        };
+        let Some((opening, page)) = found else {
+            return Ok(None);
+        };
+        let page = self.recorded(what, granted, page).await?;
+        Ok(Some((opening, page)))
+    }
+
     async fn recorded<T>(
         &self,
         what: Looked,
@@ -380,6 +408,7 @@ impl Store {
         match &self.guard {
             Some(guard) if !guard() => {
                 self.readers.close();
+                self.kept.forget();
                 Err(Error::Locked)
             }
             _ => Ok(()),
@@ -400,12 +429,15 @@ impl Store {
         work: impl FnOnce(&mut Cabinet) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
-        let readers = self.readers.clone();
+        let (readers, kept) = (self.readers.clone(), Arc::clone(&self.kept));
         let job: Job = Box::new(move |cabinet| {
+            let before = cabinet.trace();
+            kept.work_begins();
             let outcome = recovering_when_damaged(cabinet, work);
             readers.now_read(&cabinet.current);
+            kept.work_ends(cabinet.trace() != before);
             // Before the asker may drop the last handle and wait for the threads to end.
-            drop(readers);
+            drop((readers, kept));
             // The asker may have gone away.
             let _ = answer.send(outcome);
         });
