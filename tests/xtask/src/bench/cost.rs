@@ -1,25 +1,45 @@
 //! What a server costs: CPU time from the scheduler and memory from the kernel's own accounting.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::lab::{HOST, Subject};
 use super::load::Sample;
 
-/// CPU time in nanoseconds that all threads of these processes have run so far (`/proc/<pid>/task/*/schedstat`, first field).
-pub(crate) fn cpu_nanoseconds(pids: &[i32]) -> u64 {
+/// CPU time in nanoseconds that each thread of these processes has run so far (`/proc/<pid>/task/*/schedstat`, first field).
+type Spent = HashMap<PathBuf, u64>;
+
+fn spent(pids: &[i32]) -> Spent {
     let tasks = pids
         .iter()
         .filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok())
         .flatten()
         .flatten();
     tasks
-        .filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok())
-        .filter_map(|text| text.split_whitespace().next()?.parse::<u64>().ok())
-        .sum()
+        .filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let nanoseconds = text.split_whitespace().next()?.parse().ok()?;
+            Some((task.path(), nanoseconds))
+        })
+        .collect()
+}
+
+/// What was spent since, by the threads that are there now: one that has ended takes its figure along.
+fn since(before: &Spent, pids: &[i32]) -> u64 {
+    let more = |(task, now): (PathBuf, u64)| {
+        let before = before.get(&task).copied().unwrap_or_default();
+        now.saturating_sub(before)
+    };
+    spent(pids).into_iter().map(more).sum()
+}
+
+/// CPU time in nanoseconds of all threads of these processes so far.
+pub(crate) fn cpu_nanoseconds(pids: &[i32]) -> u64 {
+    spent(pids).values().sum()
 }
 
 /// Proportional set size in KiB over these processes (`smaps_rollup`).
@@ -48,9 +68,9 @@ pub(crate) fn under(
     load: impl Fn() -> Result<Sample, String>,
 ) -> Result<Sample, String> {
     let pids = subject.pids();
-    let before = cpu_nanoseconds(&pids);
+    let before = spent(&pids);
     let mut sample = load()?;
-    let spent = cpu_nanoseconds(&pids) - before;
+    let spent = since(&before, &pids);
     if sample.requests == 0 {
         return Err(format!("{}: no request was answered", subject.name));
     }

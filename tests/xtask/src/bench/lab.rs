@@ -332,7 +332,7 @@ fn point_gateway_at(facility: &mut Facility, port: u16, anchor: &Path) -> Result
 }
 
 /// A bench authority, a server certificate for the relays and the origin, a client certificate for the peers: all P-256.
-fn make_certificates(directory: &Path) -> Result<(), String> {
+pub(crate) fn make_certificates(directory: &Path) -> Result<(), String> {
     let openssl = |arguments: &[&str]| -> Result<(), String> {
         let output = Command::new("openssl")
             .args(arguments)

@@ -124,16 +124,44 @@ pub(crate) fn h2load(
     streams: u32,
     time: Duration,
 ) -> Result<Sample, String> {
+    run_h2load(
+        (HOST, port, path),
+        time,
+        &[format!("-c{clients}"), format!("-m{streams}")],
+    )
+}
+
+/// HTTP/1.1 with `clients` connections, each of which asks `rate` times a second, whether the server is quick or not.
+pub(crate) fn paced(
+    (host, port, path): (&str, u16, &str),
+    clients: u32,
+    rate: u32,
+    time: Duration,
+    header: &[&str],
+) -> Result<Sample, String> {
+    let mut arguments = vec![
+        "--h1".to_owned(),
+        format!("-c{clients}"),
+        format!("--rps={rate}"),
+    ];
+    for field in header {
+        arguments.extend(["-H".to_owned(), (*field).to_owned()]);
+    }
+    run_h2load((host, port, path), time, &arguments)
+}
+
+fn run_h2load(
+    (host, port, path): (&str, u16, &str),
+    time: Duration,
+    arguments: &[String],
+) -> Result<Sample, String> {
     let log = std::env::temp_dir().join(format!("h2load-{}.log", std::process::id()));
     let _ = std::fs::remove_file(&log);
     let mut command = pinned("h2load");
     command
+        .args(arguments)
         .args([
-            format!("-c{clients}"),
-            format!("-m{streams}"),
             "-t1".to_owned(),
-        ])
-        .args([
             "-D".to_owned(),
             time.as_secs().to_string(),
             // With a warm-up its requests would not be counted, though the server's time for them is.
@@ -141,7 +169,7 @@ pub(crate) fn h2load(
         ])
         .arg(format!("--log-file={}", log.display()))
         .arg(format!("--connect-to=127.0.0.1:{port}"))
-        .arg(format!("https://{HOST}:{port}{path}"));
+        .arg(format!("https://{host}:{port}{path}"));
     let text = output(&mut command)?;
     let sample = parse_h2load(&text, &log).ok_or_else(|| format!("h2load said:\n{text}"));
     let _ = std::fs::remove_file(&log);
