@@ -334,6 +334,6 @@ impl Console {
 /// This moment, and its day in Japan.
 fn moment(now: Timestamp) -> Moment {
     let Date { year, month, day } = Date::in_japan(now);
-    let day = i64::from(year) * 10_000 + i64::from(month) * 100 + i64::from(day);
+    let day = year * 10_000 + i64::from(month) * 100 + i64::from(day);
     Moment { now: now.0, day }
 }
