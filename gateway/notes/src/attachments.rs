@@ -20,6 +20,7 @@ pub use reading::{Standing, StoredAttachment};
 pub use rows::Refusal;
 
 pub(crate) use files::erase_all;
+pub(crate) use rows::bytes_of_rows;
 
 use std::sync::Arc;
 

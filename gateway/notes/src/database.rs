@@ -327,7 +327,7 @@ pub(crate) fn checkpoint(connection: &Connection) -> Result<(), Error> {
 fn count(connection: &Connection) -> Result<Totals, Error> {
     connection
         .query_row(
-            "SELECT count(*), coalesce(sum(length(body)), 0) FROM notes",
+            "SELECT count(*), coalesce(sum(bytes), 0) FROM notes",
             [],
             |row| {
                 Ok(Totals {

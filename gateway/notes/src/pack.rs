@@ -6,9 +6,12 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 
+/// Bytes of a field's length.
+pub(crate) const LENGTH: usize = size_of::<u32>();
+
 /// Each field as its length (u32, big-endian) and its bytes, in a buffer that is allocated once.
 pub(crate) fn pack(fields: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, Error> {
-    let length = fields.iter().map(|field| 4 + field.len()).sum();
+    let length = fields.iter().map(|field| LENGTH + field.len()).sum();
     let mut packed = Zeroizing::new(Vec::with_capacity(length));
     for field in fields {
         let length = u32::try_from(field.len()).map_err(|_| Error::Damaged)?;
@@ -27,7 +30,7 @@ impl<'a> Unpack<'a> {
     }
 
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Error> {
-        let (length, rest) = self.0.split_first_chunk::<4>().ok_or(Error::Damaged)?;
+        let (length, rest) = self.0.split_first_chunk::<LENGTH>().ok_or(Error::Damaged)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| Error::Damaged)?;
         let (field, rest) = rest.split_at_checked(length).ok_or(Error::Damaged)?;
         self.0 = rest;

@@ -157,7 +157,7 @@ pub struct Status {
     pub persons: u64,
     /// Stored notes.
     pub notes: u64,
-    /// Their size, sealed, in bytes.
+    /// Bytes that they take, with what is searched and the rows of their attachments; without the files.
     pub bytes: u64,
     /// When the box was last level with the city, in Unix seconds.
     pub caught_up: Option<i64>,

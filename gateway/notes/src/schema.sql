@@ -17,6 +17,8 @@ CREATE TABLE notes (
     tag    BLOB NOT NULL UNIQUE,
     person BLOB NOT NULL REFERENCES persons (tag) ON DELETE CASCADE,
     time   INTEGER NOT NULL,
+    -- What the note takes of the room that the policy gives: with what is searched of it and the rows of its attachments.
+    bytes  INTEGER NOT NULL,
     body   BLOB NOT NULL
 ) STRICT;
 CREATE INDEX notes_of_a_person ON notes (person, time, tag);
@@ -85,4 +87,4 @@ CREATE TRIGGER attachment_lets_go AFTER UPDATE OF file ON attachments WHEN old.f
     INSERT OR IGNORE INTO erased_files (file) VALUES (old.file);
 END;
 
-PRAGMA user_version = 3;
+PRAGMA user_version = 4;

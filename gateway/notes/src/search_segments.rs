@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::params;
 use zeroize::Zeroizing;
 
-use crate::key::{Cipher, Tag, identity};
-use crate::pack::{Unpack, pack};
+use crate::key::{Cipher, TAG, Tag, identity};
+use crate::pack::{LENGTH, Unpack, pack};
 use crate::search_fold::fold_onto;
 use crate::writing::Writing;
 use crate::{Attachment, Error};
@@ -86,6 +86,11 @@ pub(crate) fn searched(
         fold_onto(&mut folded, part);
     }
     folded
+}
+
+/// What a note's text takes in its segment: with its tag, its time and the lengths of the three.
+pub(crate) fn bytes_in_segment(text: &str) -> usize {
+    text.len() + TAG + size_of::<i64>() + 3 * LENGTH
 }
 
 /// One note in an opened segment.

@@ -27,7 +27,7 @@ pub struct Limits {
     pub days: u32,
     /// At most this many notes.
     pub notes: u64,
-    /// At most this many bytes of sealed notes.
+    /// At most this many bytes of notes, what is searched of them, and attachments.
     pub bytes: u64,
 }
 

@@ -18,6 +18,9 @@ use crate::{Attachment, Error, Personal};
 /// The most attachments of one note; the rest stay at the city.
 const MOST_OF_A_NOTE: usize = 32;
 
+/// What the database takes for an attachment beside the words of the feed: the key of its file, tags, numbers, five indices.
+const ROW: usize = 420;
+
 /// Why an attachment is not kept although the policy would have it. What was wrong on the city's side is tried again when
 /// it sends the note again; what was found in the file stays until it is another file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -264,6 +267,21 @@ impl Row {
         self.file = None;
         body.key = None;
     }
+}
+
+/// What the rows of a note's attachments take, whatever has come of them; their files are counted for themselves.
+pub(crate) fn bytes_of_rows(attachments: &[Attachment]) -> usize {
+    let row = |attachment: &Attachment| {
+        let Attachment {
+            id,
+            name,
+            media_type,
+            size: _,
+            sha256,
+        } = attachment;
+        ROW + id.len() + name.reveal().len() + media_type.len() + sha256.len()
+    };
+    attachments.iter().take(MOST_OF_A_NOTE).map(row).sum()
 }
 
 impl Writing<'_> {
