@@ -153,6 +153,30 @@ fn full(criterion: &mut Criterion) {
             spent
         });
     });
+    let mut at = 0;
+    criterion.bench_function(
+        "a note deleted of one of 500 persons, 200 notes each",
+        |bencher| {
+            bencher.iter_custom(|times| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..times {
+                    number += 1000;
+                    let person = 10 + at % 400;
+                    at += 1;
+                    let Change::Note { id, .. } = note(person) else {
+                        continue;
+                    };
+                    let gone = batches([Change::NoteDeleted { id }].into_iter(), number, 1);
+                    let start = Instant::now();
+                    runtime.block_on(apply(&store, gone));
+                    spent += start.elapsed();
+                    let again = batches([note(person)].into_iter(), number + 500, 1);
+                    runtime.block_on(apply(&store, again));
+                }
+                spent
+            });
+        },
+    );
 }
 
 criterion_group! {

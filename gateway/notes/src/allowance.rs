@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use crate::Error;
 use crate::file::{meta, set_meta};
+use crate::rekeying::Due;
 
 const RENEWALS: &str = "renewals";
 /// So many at once, as when several persons leave on one day.
@@ -14,8 +15,15 @@ const MOST: i64 = 24;
 /// rated for 100,000.
 const SECONDS: i64 = 3600;
 
-/// Takes one renewal from what is allowed; false when nothing is left at `now`.
-pub(crate) fn take(connection: &Connection, now: i64) -> Result<bool, Error> {
+/// Of these, what is kept for persons who are gone: notes may be deleted every day, and nobody's leaving waits for them.
+const FOR_PERSONS: i64 = 8;
+
+/// Takes one renewal from what is allowed for this reason; false when nothing is left at `now`.
+pub(crate) fn take(connection: &Connection, due: Due, now: i64) -> Result<bool, Error> {
+    let kept = match due {
+        Due::Note => FOR_PERSONS,
+        Due::Person => 0,
+    };
     let (left, since) = match meta(connection, RENEWALS)?.as_deref() {
         Some(bytes) => read(bytes).ok_or(Error::Damaged)?,
         None => (MOST, now),
@@ -23,7 +31,7 @@ pub(crate) fn take(connection: &Connection, now: i64) -> Result<bool, Error> {
     // A clock that was set back gives nothing and takes nothing.
     let earned = now.saturating_sub(since).max(0) / SECONDS;
     let left = left.saturating_add(earned).min(MOST);
-    if left == 0 && since <= now {
+    if left <= kept && since <= now {
         return Ok(false);
     }
     let left = (left - 1).max(0);
@@ -70,27 +78,45 @@ mod tests {
         let connection = connection();
         let now = 1_800_000_000;
         for _ in 0..MOST {
-            assert!(take(&connection, now).unwrap());
+            assert!(take(&connection, Due::Person, now).unwrap());
         }
-        assert!(!take(&connection, now).unwrap());
-        assert!(!take(&connection, now + SECONDS - 1).unwrap());
-        assert!(take(&connection, now + SECONDS).unwrap());
-        assert!(!take(&connection, now + SECONDS).unwrap());
+        assert!(!take(&connection, Due::Person, now).unwrap());
+        assert!(!take(&connection, Due::Person, now + SECONDS - 1).unwrap());
+        assert!(take(&connection, Due::Person, now + SECONDS).unwrap());
+        assert!(!take(&connection, Due::Person, now + SECONDS).unwrap());
         let later = now + 1000 * SECONDS;
         for _ in 0..MOST {
-            assert!(take(&connection, later).unwrap());
+            assert!(take(&connection, Due::Person, later).unwrap());
         }
-        assert!(!take(&connection, later).unwrap());
+        assert!(!take(&connection, Due::Person, later).unwrap());
     }
 
     #[test]
     fn a_clock_that_was_set_back_does_not_stop_renewals_for_ever() {
         let connection = connection();
         let ahead = 4_000_000_000;
-        while take(&connection, ahead).unwrap() {}
+        while take(&connection, Due::Person, ahead).unwrap() {}
         let now = 1_800_000_000;
-        assert!(take(&connection, now).unwrap());
-        assert!(!take(&connection, now).unwrap());
-        assert!(take(&connection, now + SECONDS).unwrap());
+        assert!(take(&connection, Due::Person, now).unwrap());
+        assert!(!take(&connection, Due::Person, now).unwrap());
+        assert!(take(&connection, Due::Person, now + SECONDS).unwrap());
+    }
+
+    #[test]
+    fn notes_that_are_deleted_every_day_leave_renewals_to_persons_who_are_gone() {
+        let connection = connection();
+        let now = 1_800_000_000;
+        let mut taken = 0;
+        while take(&connection, Due::Note, now).unwrap() {
+            taken += 1;
+        }
+        assert_eq!(taken, MOST - FOR_PERSONS);
+        for _ in 0..FOR_PERSONS {
+            assert!(take(&connection, Due::Person, now).unwrap());
+        }
+        assert!(!take(&connection, Due::Person, now).unwrap());
+        let later = now + (FOR_PERSONS + 1) * SECONDS;
+        assert!(take(&connection, Due::Note, later).unwrap());
+        assert!(!take(&connection, Due::Note, later).unwrap());
     }
 }

@@ -20,7 +20,7 @@ pub use reading::{Standing, StoredAttachment};
 pub use rows::Refusal;
 
 pub(crate) use files::erase_all;
-pub(crate) use rows::bytes_of_rows;
+pub(crate) use rows::{Row, bytes_of_rows};
 
 use std::sync::Arc;
 

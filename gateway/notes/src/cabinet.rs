@@ -15,6 +15,7 @@ use crate::allowance;
 use crate::database::Database;
 use crate::file::{self, make_directory};
 use crate::key::{Keyring, Wrapping};
+use crate::rekeying::Due;
 use crate::{AttachmentPolicy, Error, Event, KeyRoots, Limits, Opened};
 
 /// Names the database that is read and, after it, the one that is being filled.
@@ -43,8 +44,8 @@ pub(crate) struct Cabinet {
 pub struct Rebuilding {
     /// Notes received so far by the database that is being filled; `None` when there is none.
     pub notes: Option<u64>,
-    /// A person's key was destroyed here, but the root is yet to be renewed: until then a copy of the disk made
-    /// earlier, together with this box, still opens that person's notes.
+    /// A key was destroyed here, a person's who is gone or one under which a deleted note was, but the root is yet to be
+    /// renewed: until then a copy of the disk made earlier, together with this box, still opens what was under it.
     pub renewal_due: bool,
     /// The generation of the root, which is how often it was renewed.
     pub generation: u64,
@@ -143,7 +144,7 @@ impl Cabinet {
             }
         }
         self.old_root_left = wrappings.len() > 1;
-        if self.renewal_due()? {
+        if self.renewal_due()?.is_some() {
             self.renew_or_leave_due()?;
         } else {
             self.forget_old_or_leave_it();
@@ -167,7 +168,8 @@ impl Cabinet {
     /// Applies events that follow the one with the id `after`.
     ///
     /// A person that ends is gone in this order: its keys on this disk; the root under which a copy of the disk has them;
-    /// its rows and files. Many in one call cost one renewal.
+    /// its rows and files. A note that is deleted goes, and its person gets another key, in one step before the root is
+    /// renewed. Many in one call cost one renewal.
     pub(crate) fn apply(
         &mut self,
         after: Option<&str>,
@@ -180,7 +182,7 @@ impl Cabinet {
         self.now = now;
         let mut destroyed = false;
         for database in self.databases() {
-            destroyed |= database.destroy_keys_of_ended(events)?;
+            destroyed |= database.forget(events, now)?;
         }
         self.step("keys destroyed");
         if destroyed || self.unfinished()? {
@@ -338,13 +340,13 @@ impl Cabinet {
         std::iter::once(&mut self.current).chain(&mut self.next)
     }
 
-    fn renewal_due(&self) -> Result<bool, Error> {
+    fn renewal_due(&self) -> Result<Option<Due>, Error> {
         let of_next = self.next.as_ref().map(Database::renewal_due).transpose()?;
-        Ok(self.current.renewal_due()? || of_next.unwrap_or_default())
+        Ok(self.current.renewal_due()?.max(of_next.flatten()))
     }
 
     fn unfinished(&self) -> Result<bool, Error> {
-        Ok(self.old_root_left || self.renewal_due()?)
+        Ok(self.old_root_left || self.renewal_due()?.is_some())
     }
 
     /// Renews the root, unless that happens too often for the keeper's memory, which wears: then several purges wait for
@@ -356,11 +358,11 @@ impl Cabinet {
         {
             return Ok(());
         }
-        if !self.renewal_due()? {
+        let Some(due) = self.renewal_due()? else {
             self.forget_old_or_leave_it();
             return Ok(());
-        }
-        if allowance::take(&self.current.connection, now)? {
+        };
+        if allowance::take(&self.current.connection, due, now)? {
             self.renew_or_leave_due()?;
         }
         Ok(())

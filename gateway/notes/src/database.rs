@@ -14,6 +14,7 @@ use crate::file::{
 };
 use crate::key::{Keyring, Kind, Tag, Wrapping};
 use crate::opened::Opened;
+use crate::rekeying::{Due, forgets};
 use crate::writing::{Writing, ended};
 use crate::{AttachmentPolicy, Error, Event, Limits};
 
@@ -130,10 +131,10 @@ impl Database {
     /// Applies events, all of them or none, and with them the new position. The keys of persons that end have been
     /// destroyed before.
     pub(crate) fn apply(&mut self, events: &[Event], now: i64) -> Result<(), Error> {
-        let ends = events.iter().any(|event| ended(&event.change).is_some());
+        let forgets = events.iter().any(|event| forgets(&event.change));
         let before = self.totals;
         match self.apply_in_one_transaction(events, now) {
-            Ok(erased) if erased || ends => {
+            Ok(erased) if erased || forgets => {
                 checkpoint(&self.connection)?;
                 self.let_files_go()
             }
@@ -218,44 +219,14 @@ impl Database {
         }
     }
 
-    /// Destroys the keys of persons that end, for good on this disk, and notes that a copy of the disk may still hold
-    /// them. True when there was any.
-    pub(crate) fn destroy_keys_of_ended(&mut self, events: &[Event]) -> Result<bool, Error> {
-        let transaction = self
-            .connection
-            .transaction()
-            .map_err(Error::database("begin"))?;
-        let mut destroyed = false;
-        for event in events {
-            if let Some(id) = ended(&event.change) {
-                // Before it is tried: to let go once too often does no harm.
-                self.destroyed += 1;
-                let tag = self.keys.tag(Kind::Person, id);
-                destroyed |= transaction
-                    .execute(
-                        "UPDATE persons SET key = x'' WHERE tag = ?1 AND key != x''",
-                        [tag],
-                    )
-                    .map_err(Error::database("destroy a key"))?
-                    > 0;
-            }
-        }
-        if destroyed {
-            set_meta(&transaction, RENEWAL_DUE, &[])?;
-            transaction.commit().map_err(Error::database("commit"))?;
-            checkpoint(&self.connection)?;
-        }
-        Ok(destroyed)
-    }
-
-    /// Whether keys were destroyed here that a copy of the disk may still hold.
-    pub(crate) fn renewal_due(&self) -> Result<bool, Error> {
-        meta(&self.connection, RENEWAL_DUE).map(|due| due.is_some())
+    /// Whether keys were destroyed here that a copy of the disk may still hold, and whose.
+    pub(crate) fn renewal_due(&self) -> Result<Option<Due>, Error> {
+        Ok(meta(&self.connection, RENEWAL_DUE)?.map(|due| Due::of(&due)))
     }
 
     /// Notes, durably, that the root has to be renewed.
     pub(crate) fn set_renewal_due(&self) -> Result<(), Error> {
-        set_meta(&self.connection, RENEWAL_DUE, &[])?;
+        set_due(&self.connection, Due::Person)?;
         checkpoint(&self.connection)
     }
 
@@ -307,6 +278,13 @@ impl Database {
         }
         Ok(())
     }
+}
+
+/// Notes that the root has to be renewed, unless that is noted for a graver reason already.
+pub(crate) fn set_due(connection: &Connection, due: Due) -> Result<(), Error> {
+    let known = meta(connection, RENEWAL_DUE)?.map(|known| Due::of(&known));
+    let due = known.map_or(due, |known| known.max(due));
+    set_meta(connection, RENEWAL_DUE, due.as_bytes())
 }
 
 /// Brings everything into the main file and empties the write-ahead log, which would otherwise keep old pages. Waits for

@@ -20,6 +20,7 @@ mod permission;
 mod personal;
 mod read;
 mod readers;
+mod rekeying;
 mod roots;
 mod search;
 mod search_fold;

@@ -250,7 +250,7 @@ impl Writing<'_> {
             .map_err(Error::database("list a person's segments"))
     }
 
-    fn open_segment(
+    pub(crate) fn open_segment(
         &self,
         cipher: &Cipher,
         person: &Tag,

@@ -15,7 +15,7 @@ use crate::read::{StoredNote, UNREAD_COUNTED, unpack_note};
 use crate::writing::{Writing, note_identity, person_cipher};
 use crate::{Error, Store};
 
-fn mark_identity(person: &Tag, reader: &Tag) -> Vec<u8> {
+pub(crate) fn mark_identity(person: &Tag, reader: &Tag) -> Vec<u8> {
     identity(b"mark", &[person, reader])
 }
 

@@ -223,6 +223,11 @@ impl Writing<'_> {
         Ok(found)
     }
 
+    /// The person's key is another one now.
+    pub(crate) fn forget_cipher(&mut self, person: &Tag) {
+        self.ciphers.remove(person);
+    }
+
     pub(crate) fn end_person(&mut self, person: &Tag) -> Result<(), Error> {
         let (notes, bytes): (i64, i64) = self
             .transaction
@@ -312,7 +317,7 @@ impl Writing<'_> {
         self.mark_own_note(&cipher, &person, author, number)
     }
 
-    fn delete_note(&mut self, tag: &Tag) -> Result<(), Error> {
+    pub(crate) fn delete_note(&mut self, tag: &Tag) -> Result<(), Error> {
         self.delete_returning(
             "DELETE FROM notes WHERE tag = ?1 RETURNING bytes, person, tag",
             params![tag],

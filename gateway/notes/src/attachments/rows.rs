@@ -181,6 +181,17 @@ impl Row {
             .transpose()
     }
 
+    /// All of one person's, in no order.
+    pub(crate) fn of_person(connection: &Connection, person: &Tag) -> Result<Vec<Self>, Error> {
+        let rows: Vec<_> = connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM attachments WHERE person = ?1"
+            ))
+            .and_then(|mut query| query.query_map([person], Self::read)?.collect())
+            .map_err(Error::database("list a person's attachments"))?;
+        rows.into_iter().map(Self::checked).collect()
+    }
+
     /// Those with these states (codes from `least` to `most`), newest first.
     pub(crate) fn list(
         connection: &Connection,
@@ -328,12 +339,7 @@ impl Writing<'_> {
     /// Lets go of attachments whose note is gone or no longer names them, and of the oldest files beyond the bounds.
     /// To be called once before each commit.
     pub(crate) fn settle_attachments(&mut self) -> Result<(), Error> {
-        let gone = self
-            .transaction
-            .prepare_cached("DELETE FROM attachments WHERE loose = 1")
-            .and_then(|mut delete| delete.execute([]))
-            .map_err(Error::database("delete attachments"))?;
-        self.erased |= gone > 0;
+        self.let_loose_attachments_go()?;
         let bytes = i64::try_from(self.limits.bytes).unwrap_or(i64::MAX);
         let room = bytes.saturating_sub(self.totals.bytes).max(0);
         let mut stored = stored_bytes(self.transaction)?;
@@ -349,6 +355,19 @@ impl Writing<'_> {
             drop_file(self.transaction, self.keys, &mut row)?;
             self.erased = true;
         }
+        Ok(())
+    }
+}
+
+impl Writing<'_> {
+    /// Of these, those whose note is gone or no longer names them.
+    pub(crate) fn let_loose_attachments_go(&mut self) -> Result<(), Error> {
+        let gone = self
+            .transaction
+            .prepare_cached("DELETE FROM attachments WHERE loose = 1")
+            .and_then(|mut delete| delete.execute([]))
+            .map_err(Error::database("delete attachments"))?;
+        self.erased |= gone > 0;
         Ok(())
     }
 }

@@ -522,4 +522,5 @@ fn rows_copied_from_one_person_to_another_are_not_believed() {
 }
 
 mod beside;
+mod deleted;
 mod property;

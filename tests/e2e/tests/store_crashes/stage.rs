@@ -238,6 +238,17 @@ impl Stage {
             return Err("nobody has been purged".to_owned());
         }
         found.extend(remains::found(&self.state(), &purged));
+        // Of whom a note was deleted, all else is sealed under another key.
+        let (_, rows) = self
+            .morning
+            .iter()
+            .max_by_key(|(_, rows)| remains::notes(rows).count())
+            .ok_or("nobody was there in the morning")?;
+        let old: Needles = remains::notes(rows).cloned().collect();
+        if old.len() != day::OF_WHO_STAYS {
+            return Err(format!("{} notes of who stays", old.len()));
+        }
+        found.extend(remains::found(&self.state(), &old));
         if found.is_empty() {
             Ok(())
         } else {
