@@ -1,6 +1,9 @@
 //! An incremental parser for `text/event-stream` (WHATWG HTML §9.2), bounded and strict about UTF-8.
 //!
-//! It does not reconnect, does not know event names and never panics, whatever the bytes and however they are cut.
+//! It does not reconnect, does not know event names and never panics, whatever the bytes and however they are cut. Lines and
+//! data are wiped when they go: they are notes of persons, readable.
+
+use zeroize::Zeroizing;
 
 /// The longest event, in bytes over all its lines, that is accepted. A note's text plus its JSON stays far below.
 pub const MAX_EVENT: usize = 1024 * 1024;
@@ -13,7 +16,7 @@ pub enum Frame {
         /// The `event` field; `message` when absent.
         name: String,
         /// The `data` lines joined by line feeds.
-        data: String,
+        data: Zeroizing<String>,
         /// The `id` field of this very event, when it had one.
         id: Option<String>,
     },
@@ -37,11 +40,11 @@ pub enum SseError {
 /// The parser's state between two pieces of the stream.
 #[derive(Debug, Default)]
 pub struct Parser {
-    line: Vec<u8>,
+    line: Zeroizing<Vec<u8>>,
     after_carriage_return: bool,
     past_first_line: bool,
     name: String,
-    data: String,
+    data: Zeroizing<String>,
     has_data: bool,
     id: Option<String>,
 }
@@ -69,7 +72,7 @@ impl Parser {
                 _ if self.line.len() + self.data.len() + self.name.len() >= MAX_EVENT => {
                     return Err(SseError::TooLong);
                 }
-                _ => self.line.push(byte),
+                _ => push(&mut self.line, byte),
             }
         }
         Ok(())
@@ -98,9 +101,9 @@ impl Parser {
             "event" => value.clone_into(&mut self.name),
             "data" => {
                 if self.has_data {
-                    self.data.push('\n');
+                    append(&mut self.data, "\n");
                 }
-                self.data.push_str(value);
+                append(&mut self.data, value);
                 self.has_data = true;
             }
             // An id with a NUL is ignored (§9.2.6).
@@ -136,6 +139,31 @@ impl Parser {
     }
 }
 
+/// A buffer's first size; more lines than not fit in.
+const FIRST: usize = 512;
+
+/// As `Vec::push`, which would leave the outgrown bytes behind.
+fn push(line: &mut Zeroizing<Vec<u8>>, byte: u8) {
+    if line.len() == line.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity((2 * line.len()).max(FIRST)));
+        larger.extend_from_slice(line);
+        *line = larger;
+    }
+    line.push(byte);
+}
+
+/// As `String::push_str`, likewise.
+fn append(data: &mut Zeroizing<String>, more: &str) {
+    let length = data.len() + more.len();
+    if length > data.capacity() {
+        let larger = if data.is_empty() { length } else { 2 * length };
+        let mut larger = Zeroizing::new(String::with_capacity(larger));
+        larger.push_str(data);
+        *data = larger;
+    }
+    data.push_str(more);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -154,7 +182,7 @@ mod tests {
     fn event(name: &str, data: &str, id: Option<&str>) -> Frame {
         Frame::Event {
             name: name.into(),
-            data: data.into(),
+            data: data.to_owned().into(),
             id: id.map(Into::into),
         }
     }
