@@ -5,3 +5,4 @@
 pub mod browsing;
 pub mod seats;
 pub mod visiting;
+pub mod small_disk;

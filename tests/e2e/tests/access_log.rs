@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gateway_e2e::browsing::{Result, Window};
+use gateway_e2e::small_disk::SmallDisk;
 use gateway_e2e::visiting::{Answer, Visitor, password};
 use serde_json::{Value, json};
 use test_harness::browser::Browser;
@@ -264,6 +265,37 @@ fn a_log_of_accesses_that_was_cut_is_found_and_one_that_does_not_open_shows_noth
     fs::remove_file(&log).unwrap();
     fs::rename(&away, &log).unwrap();
     until(&facility, &staff, "notes", |page| page.says(PERSON));
+}
+
+#[test]
+fn on_a_full_disk_what_cannot_be_recorded_is_not_shown_and_the_notebook_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(&directory.path().join("gateway/state"), "24m");
+    let facility = Facility::start_in(directory.path(), Options::default()).unwrap();
+    let staff = reader(&facility, STAFF, "staff");
+    let page = format!("notes/{PERSON}");
+    let shown = staff.open(&console(&facility, &page));
+    assert!(shown.status == 200 && shown.says("見本 太郎"), "{shown:?}");
+
+    let ballast = disk.fill();
+    // The page of the disk that the log has begun still takes a few.
+    let refused = until(&facility, &staff, &page, |page| page.status != 200);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    for path in [page.as_str(), "notes"] {
+        let refused = staff.open(&console(&facility, path));
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(!refused.says("見本"), "{refused:?}");
+    }
+    let portal = staff.open(&format!("{}staff/", facility.gateway.portal_url()));
+    assert!(
+        portal.status == 200 && portal.says("支援対象者"),
+        "{portal:?}"
+    );
+
+    fs::remove_file(ballast).unwrap();
+    let again = until(&facility, &staff, &page, |page| page.status == 200);
+    assert!(again.says("参照情報"), "{again:?}");
+    assert!(counted(&facility) > 0);
 }
 
 fn until_status(facility: &Facility, who: &Visitor, status: u16) -> Answer {

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use gateway_e2e::small_disk::SmallDisk;
 use gateway_e2e::visiting::{Answer, Visitor};
 use serde_json::{Value, json};
 use test_harness::facility::{Facility, Options};
@@ -354,43 +355,6 @@ fn the_policy_takes_attachments_and_the_whole_store_away_at_once_and_gives_them_
         20,
         "a wider bound fetches nothing again by itself"
     );
-}
-
-/// A file system of a few megabytes, gone when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(at: &Path, size: &str) -> Self {
-        std::fs::create_dir_all(at).unwrap();
-        let mounted = Command::new("mount")
-            .args([
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={size},mode=0700"),
-                "tmpfs",
-            ])
-            .arg(at)
-            .status()
-            .unwrap();
-        assert!(mounted.success(), "a small disk needs root");
-        Self(at.to_owned())
-    }
-
-    /// Takes what room there is, and gives it back by its path.
-    fn fill(&self) -> PathBuf {
-        let ballast = self.0.join("ballast");
-        let mut file = std::fs::File::create(&ballast).unwrap();
-        let page = [0x5a; 4096];
-        while std::io::Write::write_all(&mut file, &page).is_ok() {}
-        ballast
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
 }
 
 #[test]
