@@ -79,9 +79,9 @@ impl Known {
         self.floor.unwrap_or(Timestamp(0))
     }
 
-    fn tpm(&self) -> Option<TpmClock> {
+    fn tpm(&self, now: Instant) -> Option<TpmClock> {
         let (clock, at) = self.tpm?;
-        let age = at.elapsed();
+        let age = now.saturating_duration_since(at);
         (age <= STALE).then(|| TpmClock {
             milliseconds: clock
                 .milliseconds
@@ -148,13 +148,18 @@ impl Offline {
     /// # Errors
     /// [`Locked`].
     pub(crate) fn reading(&self) -> Result<Reading, Locked> {
+        self.reading_at(Instant::now())
+    }
+
+    fn reading_at(&self, now: Instant) -> Result<Reading, Locked> {
         if self.refused() {
             return Err(Locked::Refused);
         }
         let rules = self.policies.borrow().offline();
         let linked = self.linked();
         let known = self.known();
-        reading(linked, known.contact.as_ref(), &self.clocks(&known), &rules)
+        let clocks = self.clocks(&known, now);
+        reading(linked, known.contact.as_ref(), &clocks, &rules)
     }
 
     /// What the policy permits now; without the city, no more than it did when that was heard last.
@@ -174,7 +179,7 @@ impl Offline {
     /// The earliest that it can be, whatever the box's clock says.
     pub(crate) fn floor(&self) -> Timestamp {
         let known = self.known();
-        let clocks = self.clocks(&known);
+        let clocks = self.clocks(&known, Instant::now());
         match &known.contact {
             Some(contact) => contact.earliest_now(&clocks),
             None => clocks.floor,
@@ -203,7 +208,7 @@ impl Offline {
         let _ = tokio::time::timeout(KEPT, is_kept).await;
     }
 
-    fn clocks(&self, known: &Known) -> Clocks {
+    fn clocks(&self, known: &Known, now: Instant) -> Clocks {
         let signed = self
             .countersigned
             .borrow()
@@ -212,7 +217,7 @@ impl Offline {
         Clocks {
             wall: posture::now(),
             floor: known.floor().max(signed.unwrap_or(Timestamp(0))),
-            tpm: known.tpm(),
+            tpm: known.tpm(now),
         }
     }
 
@@ -328,8 +333,69 @@ impl Offline {
         let before = known.contact.replace(contact);
         let changed = before.is_none_or(|before| before.granted != contact.granted);
         let due = known.kept.is_none_or(|kept| kept.elapsed() >= KEEPING);
-        let floor = self.clocks(known).floor.max(contact.at);
+        let floor = self.clocks(known, Instant::now()).floor.max(contact.at);
         known.floor = Some(floor);
         (due || changed).then_some((contact, floor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A box that was level with the city a moment ago and has read the TPM's clock at `read`.
+    fn in_an_outage(directory: &Path, read: Instant) -> Offline {
+        let tpm = gateway_tpm::Config::new("swtpm:port=1", directory.join("tpm"));
+        let policy = Arc::new(Policy::built_in());
+        let granted = policy.offline();
+        let offline = Offline::new(
+            directory,
+            Arc::new(LateVault::new(tpm)),
+            watch::channel(FeedState::Connecting).1,
+            watch::channel(policy).1,
+            watch::channel(None).1,
+        );
+        let clock = TpmClock {
+            milliseconds: 7_000_000,
+            resets: 3,
+        };
+        *offline.known() = Known {
+            contact: Some(Contact {
+                at: posture::now(),
+                tpm: clock,
+                granted,
+            }),
+            tpm: Some((clock, read)),
+            ..Known::default()
+        };
+        offline
+    }
+
+    #[test]
+    fn a_tpm_that_falls_silent_in_an_outage_locks_after_ten_minutes_until_it_speaks() {
+        let directory = tempfile::tempdir().unwrap();
+        let read = Instant::now();
+        let offline = in_an_outage(directory.path(), read);
+        let readable = |at: Instant| matches!(offline.reading_at(at), Ok(Reading::Offline { .. }));
+        let silent = |at: Instant| offline.reading_at(at) == Err(Locked::NoTrustedTime);
+        assert!(readable(read) && readable(read + STALE));
+        let later = read + STALE + Duration::from_secs(1);
+        assert!(silent(later) && silent(later + STALE));
+        // It speaks again: as much time has passed as its clock says, and no more is asked of anybody.
+        let clock = TpmClock {
+            milliseconds: 7_000_000 + 601_000,
+            resets: 3,
+        };
+        offline.known().tpm = Some((clock, later));
+        assert!(readable(later) && readable(later + STALE));
+        // What it said is never worth more because it is old.
+        let hours = u64::from(offline.rules().hours) * 3_600_000;
+        let clock = TpmClock {
+            milliseconds: 7_000_000 + hours,
+            resets: 3,
+        };
+        offline.known().tpm = Some((clock, later));
+        let locked = offline.reading_at(later);
+        assert!(matches!(locked, Err(Locked::TooLong { .. })), "{locked:?}");
     }
 }

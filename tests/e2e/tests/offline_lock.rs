@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use gateway_e2e::visiting::{Answer, Visitor};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use test_harness::facility::{Facility, Options};
 use test_harness::{WallClock, wait};
@@ -192,6 +194,28 @@ fn after_the_hours_without_the_city_the_box_locks_and_opens_by_itself_when_it_an
     outage.page_turns("the box to open by itself", |page| {
         page.status == 200 && page.says("参照情報")
     });
+}
+
+#[test]
+fn a_tpm_that_falls_silent_in_an_outage_holds_nobody_up_who_reads() {
+    let outage = Outage::start();
+    outage.away();
+    let tpm = Pid::from_raw(i32::try_from(outage.facility.tpm.pid().unwrap()).unwrap());
+    kill(tpm, Signal::SIGSTOP).unwrap();
+    // What it said last counts for ten minutes; who reads does not wait for it.
+    for _ in 0..3 {
+        let page = outage.notes();
+        assert!(page.status == 200 && page.says("参照情報"), "{page:?}");
+    }
+    // The hours go on by the other clock.
+    outage
+        .clock
+        .shift(i64::try_from(HOURS * HOUR).unwrap())
+        .unwrap();
+    outage.page_turns("the lock", |page| page.status == 503);
+    kill(tpm, Signal::SIGCONT).unwrap();
+    outage.facility.city.recover().unwrap();
+    outage.opens("open again with the city");
 }
 
 #[test]
