@@ -166,6 +166,8 @@ pub(crate) struct Banner {
     pub(crate) until: Option<String>,
     /// The notebook itself, to be used while it can be reached.
     pub(crate) notebook: String,
+    /// That the store is filled anew beside what is read here; empty when it is not.
+    pub(crate) rebuilding: String,
 }
 
 /// A time for people and for programs.

@@ -25,6 +25,9 @@ pub(crate) fn in_words(progress: &Progress, counted: bool) -> String {
             words.push_str("（受け取り中）");
         }
     }
+    if let Some(notes) = progress.rebuilding {
+        words.push_str(&rebuilding(notes, counted));
+    }
     if progress.waits_for_scanner {
         words.push_str("。添付の保存は、ウイルス検査が使えるまで待っています");
     }
@@ -35,6 +38,29 @@ pub(crate) fn in_words(progress: &Progress, counted: bool) -> String {
         ));
     }
     words
+}
+
+/// That another store is filled, and what that means for whoever reads; the number for the manager.
+fn rebuilding(notes: u64, counted: bool) -> String {
+    let got = if counted {
+        format!("（{notes}件まで受け取りました）")
+    } else {
+        String::new()
+    };
+    format!("。保存の作り直しをしています{got}。終わるまで、これまでの保存分を読めます")
+}
+
+/// For those who read the notes; empty when there is nothing to say.
+pub(crate) fn for_readers(received: Option<u64>, counted: bool) -> String {
+    match received {
+        Some(notes) => {
+            rebuilding(notes, counted)
+                .trim_start_matches('。')
+                .to_owned()
+                + "。"
+        }
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -54,6 +80,16 @@ mod tests {
         };
         assert_eq!(in_words(&level, true), "・添付3／3件");
         assert_eq!(in_words(&level, false), "");
+        let rebuilt = Progress {
+            rebuilding: Some(12),
+            ..level
+        };
+        assert!(in_words(&rebuilt, true).contains("12件まで"));
+        let told = in_words(&rebuilt, false);
+        assert!(told.contains("作り直し") && !told.contains("12"), "{told}");
+        assert_eq!(for_readers(None, true), "");
+        assert!(for_readers(Some(12), true).starts_with("保存の作り直し"));
+        assert!(!for_readers(Some(12), false).contains("12"));
         let full = Progress {
             disk_full: Some(Timestamp(0)),
             waits_for_scanner: true,

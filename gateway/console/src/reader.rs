@@ -11,6 +11,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use crate::console::{COOKIE, Console};
 use crate::moment::minute;
 use crate::pages::{Banner, Notices, Plain};
+use crate::progress;
 use crate::response::{Fault, Page, see_other};
 use crate::sessions::Origin;
 use crate::{ConsoleRequest, Link, Staff, Visit, form};
@@ -119,6 +120,7 @@ impl Console {
         let Some(store) = self.store_for(request, &staff) else {
             return self.nothing_to_read().map(Err);
         };
+        let rebuilding = store.received_beside();
         Ok(Ok(Reading {
             user: staff.user,
             known: None,
@@ -128,6 +130,7 @@ impl Console {
                 until: None,
                 outage: None,
                 notebook: self.notebook(request),
+                rebuilding: progress::for_readers(rebuilding, self.is_manager(request)),
             },
         }))
     }

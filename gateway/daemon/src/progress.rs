@@ -25,7 +25,9 @@ impl Progress {
     /// For the pages.
     pub(crate) async fn for_pages(&self) -> gateway_console::Progress {
         let (stored, counts) = self.stored().await;
+        let beside = self.notes.store().and_then(|store| store.received_beside());
         gateway_console::Progress {
+            rebuilding: beside,
             received: self.notes.received(),
             caught_up: self.is_caught_up(),
             notes: stored.as_ref().map_or(0, |stored| stored.notes),

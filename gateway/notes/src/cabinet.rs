@@ -307,13 +307,16 @@ impl Cabinet {
         Ok(false)
     }
 
+    /// One more than the notes that the database beside has; 0 without one.
+    pub(crate) fn beside(&self) -> u64 {
+        let of = |next: &Database| u64::try_from(next.totals.notes).unwrap_or_default() + 1;
+        self.next.as_ref().map_or(0, of)
+    }
+
     /// How the rebuilding and the root stand.
     pub(crate) fn rebuilding(&self) -> Result<Rebuilding, Error> {
         Ok(Rebuilding {
-            notes: self
-                .next
-                .as_ref()
-                .map(|next| u64::try_from(next.totals.notes).unwrap_or_default()),
+            notes: self.beside().checked_sub(1),
             renewal_due: self.unfinished()?,
             generation: self.current.keys.wrapping().generation(),
         })

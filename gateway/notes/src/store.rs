@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -63,6 +64,8 @@ pub struct Store {
     readers: Readers,
     /// Text of pages, kept for a short while.
     pub(crate) kept: Arc<Kept>,
+    /// One more than the notes that a database filled beside the one that is read has received; 0 without one.
+    beside: Arc<AtomicU64>,
     /// Its other half is dropped when the thread has closed the files.
     ended: watch::Receiver<()>,
     /// Who records what is read through this handle; without, nothing personal can be read.
@@ -98,6 +101,7 @@ impl Store {
             path: directory.to_owned(),
             source,
         };
+        let beside = Arc::new(AtomicU64::new(cabinet.beside()));
         let readers = Readers::start(&cabinet.current, &end).map_err(no_thread)?;
         let kept = Kept::start().map_err(no_thread)?;
         thread::Builder::new()
@@ -114,6 +118,7 @@ impl Store {
             jobs,
             readers,
             kept,
+            beside,
             ended,
             witness: None,
             guard: None,
@@ -197,6 +202,13 @@ impl Store {
     /// See [`Error`].
     pub async fn rebuilding(&self) -> Result<Rebuilding, Error> {
         self.manage(|cabinet| cabinet.rebuilding()).await
+    }
+
+    /// Notes received so far by a database that is filled beside the one that is read; `None` while there is none. Waits
+    /// for nobody, so that every page can say it.
+    #[must_use]
+    pub fn received_beside(&self) -> Option<u64> {
+        self.beside.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// The staff member, unless unknown, suspended, or of a suspended facility.
@@ -430,12 +442,14 @@ impl Store {
     ) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         let (readers, kept) = (self.readers.clone(), Arc::clone(&self.kept));
+        let beside = Arc::clone(&self.beside);
         let job: Job = Box::new(move |cabinet| {
             let before = cabinet.trace();
             kept.work_begins();
             let outcome = recovering_when_damaged(cabinet, work);
             readers.now_read(&cabinet.current);
             kept.work_ends(cabinet.trace() != before);
+            beside.store(cabinet.beside(), Ordering::Relaxed);
             // Before the asker may drop the last handle and wait for the threads to end.
             drop((readers, kept));
             // The asker may have gone away.

@@ -137,6 +137,21 @@ fn readers_keep_the_old_store_until_the_new_one_is_complete_through_a_purge_and_
     let page = page_of(&facility, &visitor, "p-1001");
     assert!(page.says("参照情報") && !page.says(meanwhile), "{page:?}");
 
+    // Who reads is told; how much has come, the manager alone.
+    assert!(page.says("保存の作り直しをしています") && !page.says("件まで受け取りました"));
+    let home = visitor.open(&facility.gateway.console_url());
+    assert!(home.says("保存の作り直しをしています"), "{}", home.body);
+    assert!(!home.says("件まで受け取りました"), "{}", home.body);
+    let manager = Visitor::new(&facility, "sakura-kanri");
+    let page = manager.sign_in(&facility, "sakura-kanri");
+    assert_eq!(page.status, 200, "{page:?}");
+    wait::until("the manager's home page", PATIENCE, || {
+        let _ = manager.stored(&facility.gateway);
+        let home = manager.open(&facility.gateway.console_url());
+        home.says("件まで受け取りました").then_some(())
+    })
+    .unwrap();
+
     // SIGKILL in the midst: both are there again, and it goes on.
     facility.gateway.process().kill();
     facility.gateway.start_again().unwrap();
