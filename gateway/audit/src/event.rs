@@ -121,7 +121,20 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         digest: Option<Digest>,
     },
-    /// A body was not passed on.
+    /// A staff member's PIN for the time without the city. What lets somebody in is written down before it does.
+    Pin {
+        /// What.
+        what: PinChange,
+        /// A pseudonym: random, made with the PIN and gone with it.
+        user: Id,
+        /// From which device, where one was used.
+        #[serde(
+            serialize_with = "as_some_device",
+            skip_serializing_if = "Option::is_none"
+        )]
+        device: Option<DeviceId>,
+    },
+    /// A body was not passed on, or a stored file may not be read any more.
     Content {
         /// Why.
         what: Content,
@@ -242,7 +255,8 @@ impl Event {
             | Self::Database { .. }
             | Self::Refused { .. }
             | Self::Key { .. } => true,
-            Self::Content { what, .. } => matches!(what, Content::Infected),
+            Self::Content { what, .. } => matches!(what, Content::Infected | Content::Withdrawn),
+            Self::Pin { what, .. } => matches!(what, PinChange::Locked),
             Self::Log { what, .. } => !matches!(what, LogFault::OldRemoved),
             Self::Continued { .. }
             | Self::Register { .. }
@@ -368,6 +382,24 @@ pub enum DeviceChange {
     EnrolmentRefused,
 }
 
+/// What happened to a PIN, or by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PinChange {
+    /// Set, in place of the one before if there was one.
+    Set,
+    /// Destroyed: by its owner, or because the city has suspended them.
+    Removed,
+    /// Typed wrong too often.
+    Locked,
+    /// Its owner has signed in at the city.
+    Unlocked,
+    /// It has let its owner in, to read.
+    SignedIn,
+    /// What was written down before did not take effect.
+    Refused,
+}
+
 /// Why a body was not passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -388,6 +420,8 @@ pub enum Content {
     Script,
     /// A document with macros.
     Macro,
+    /// A newer database found something in a stored file that could be read until then.
+    Withdrawn,
 }
 
 /// Which way a body was going.

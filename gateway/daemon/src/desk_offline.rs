@@ -4,13 +4,16 @@
 
 use std::sync::Arc;
 
+use gateway_audit::{Event, PinChange};
 use gateway_console::{Answer, Message, OfflineDesk, PinState, Staff};
 use gateway_policy::DeviceId;
 use gateway_policy::offline::{Locked, OfflineRules, PIN_SESSION, Pin, Reading};
 use tokio::sync::mpsc;
 
+use crate::audit::loosening;
 use crate::certificates::chain;
 use crate::offline::{Attempt, Offline, Pins, Trouble};
+use crate::posture::Posture;
 use crate::stored_notes::StoredNotes;
 
 /// Sign-ins at the city that wait to be taken note of; far more than a facility has in a second.
@@ -24,6 +27,8 @@ pub(crate) struct OfflinePages {
     pub(crate) pins: Arc<Pins>,
     /// Says who may still read at all.
     pub(crate) notes: Arc<StoredNotes>,
+    /// Has the audit log.
+    pub(crate) posture: Arc<Posture>,
 }
 
 impl OfflinePages {
@@ -35,6 +40,7 @@ impl OfflinePages {
         let pins = Arc::clone(&self.pins);
         match tokio::task::spawn_blocking(move || work(&pins)).await {
             Ok(Ok(done)) => Ok(done),
+            Ok(Err(Trouble::NotWrittenDown(_))) => Err(loosening::message()),
             Ok(Err(trouble)) => {
                 tracing::error!(event = "offline-pin", error = %chain(&trouble), "the offline PINs cannot be used");
                 Err(out_of_order())
@@ -69,6 +75,7 @@ impl OfflinePages {
             tracing::warn!(event = "offline-pin", %device, "a sign-in with a PIN was refused");
             return Ok(None);
         }
+        self.signs_in(user.clone(), device).await?;
         tracing::info!(event = "offline-pin", %device, "somebody has signed in with a PIN");
         Ok(Some(Staff {
             user,
@@ -76,6 +83,20 @@ impl OfflinePages {
             role: gateway_notes::Role::Staff,
             until: self.offline.now().plus(PIN_SESSION),
         }))
+    }
+}
+
+impl OfflinePages {
+    /// Writes down, first, that this user comes in.
+    async fn signs_in(&self, user: String, device: DeviceId) -> Result<(), Message> {
+        let standing = self.with(move |pins| pins.standing(&user)).await?;
+        let event = Event::Pin {
+            what: PinChange::SignedIn,
+            user: standing.ok_or_else(out_of_order)?.pseudonym,
+            device: Some(device),
+        };
+        let written = loosening::before(&self.posture, event).await;
+        written.map_err(|_| loosening::message())
     }
 }
 

@@ -170,7 +170,8 @@ async fn start(
         config.store_limits(),
         Arc::new(move || guard.reading().is_ok()),
     ));
-    let pins = Arc::new(Pins::new(offline.directory(), Arc::clone(&vault) as _));
+    let pins = Pins::new(offline.directory(), Arc::clone(&vault) as _);
+    let pins = Arc::new(pins.writing_down(&posture));
     let (signed_in, forgiving) = desk_offline::forgiving(Arc::clone(&pins));
     staff.tell_of_sign_ins(Box::new(signed_in));
     tasks.spawn(forgiving);
@@ -269,6 +270,7 @@ async fn start(
             offline: Arc::clone(&offline),
             pins: Arc::clone(&pins),
             notes: Arc::clone(&notes),
+            posture: Arc::clone(&posture),
         }),
     };
     let made = Console::new(Arc::new(desk), config.console())?.with(desks::make(parts, tasks));

@@ -222,7 +222,55 @@ async fn a_pin_set_beside_the_city_opens_stored_notes_without_it_until_it_is_typ
     window.close().await;
     let log = facility.gateway.log();
     assert!(!log.contains(PIN) && !log.contains("520863"));
+    drop((manager, pc));
+    is_in_the_audit_log(
+        facility,
+        &["set", "signed-in", "locked", "unlocked", "signed-in"],
+    );
     Ok(())
+}
+
+/// What happened to the one PIN is in the log, in this order, under a pseudonym, and the log verifies.
+fn is_in_the_audit_log(mut facility: Facility, expected: &[&str]) {
+    let signal = nix::sys::signal::Signal::SIGTERM;
+    facility.gateway.process().signal(signal).unwrap();
+    facility.gateway.process().wait(SOON).unwrap();
+    let log = facility.gateway.state_directory().join("audit");
+    let mut files: Vec<_> = std::fs::read_dir(&log)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.file_stem().is_some_and(|stem| stem.len() == 20))
+        .collect();
+    files.sort();
+    let text: String = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    assert!(!text.contains(USER) && !text.contains(PIN), "{text}");
+    let entries: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["entry"].clone())
+        .filter(|entry| entry["kind"] == "pin")
+        .collect();
+    let said: Vec<_> = entries.iter().map(|entry| &entry["what"]).collect();
+    assert_eq!(said, expected);
+    let mut users: Vec<_> = entries.iter().map(|entry| entry["user"].as_str()).collect();
+    users.dedup();
+    assert!(users.len() == 1 && users[0].is_some_and(|user| user.len() == 32));
+    for entry in &entries {
+        let from_a_device = ["signed-in", "locked"]
+            .iter()
+            .any(|what| entry["what"] == *what);
+        assert_eq!(entry["device"].is_string(), from_a_device, "{entry}");
+    }
+    let verified = std::process::Command::new(test_harness::binaries::ours("gatewayctl").unwrap())
+        .args(["audit", "verify", "--json", "--dir"])
+        .arg(&log)
+        .arg("--anchor")
+        .arg(facility.city.ca_file())
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
 }
 
 /// Signs in at the notebook and opens the stored notes.

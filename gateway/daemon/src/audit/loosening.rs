@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use gateway_audit::{
-    AuditSink, BreakGlass, DeviceChange, Event, PolicyChange, RegisterChange, WaiverChange,
+    AuditSink, BreakGlass, DeviceChange, Event, PinChange, PolicyChange, RegisterChange,
+    WaiverChange,
 };
 use gateway_console::Message;
 
@@ -92,6 +93,11 @@ const fn not_done(event: Event) -> Event {
             what: PolicyChange::Refused,
             version,
             digest,
+        },
+        Event::Pin { user, device, .. } => Event::Pin {
+            what: PinChange::Refused,
+            user,
+            device,
         },
         Event::Register { .. } => Event::Register {
             what: RegisterChange::Refused,

@@ -9,14 +9,18 @@ mod hash;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::rand;
+use gateway_audit::{Event, Id, PinChange};
 use gateway_policy::offline::{PIN_FAILURES, Pin};
 use gateway_policy::{DeviceId, Timestamp};
 use gateway_tpm::{CounterVault, KeyVault, PepperVault, VaultError};
 use serde::{Deserialize, Serialize};
 
+use crate::audit::loosening::{self, NotWrittenDown};
+use crate::posture::Posture;
 use file::PinFile;
 use hash::{SALT, Tag};
 
@@ -45,6 +49,9 @@ pub(crate) enum Trouble {
     /// More PINs than a facility has staff.
     #[error("there are too many offline PINs")]
     TooMany,
+    /// The audit log.
+    #[error("what would let somebody in is not done")]
+    NotWrittenDown(#[from] NotWrittenDown),
 }
 
 /// What an attempt came to.
@@ -65,6 +72,8 @@ pub(crate) struct PinStanding {
     pub(crate) since: Timestamp,
     /// It was typed wrong too often.
     pub(crate) locked: bool,
+    /// What the audit log calls its owner.
+    pub(crate) pseudonym: Id,
 }
 
 /// What is kept, as a whole.
@@ -85,9 +94,28 @@ struct Record {
     tag: Tag,
     failures: u8,
     since: Timestamp,
+    /// What the audit log calls its owner: random, made with the PIN and gone with it.
+    #[serde(default = "pseudonym")]
+    pseudonym: [u8; 16],
+}
+
+/// Drawn anew at each reading until the record is written: for records of before there were pseudonyms.
+fn pseudonym() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    // Without randomness it is the same for all, which tells less.
+    let _ = rand::fill(&mut bytes);
+    bytes
 }
 
 impl Record {
+    fn event(&self, what: PinChange, device: Option<DeviceId>) -> Event {
+        Event::Pin {
+            what,
+            user: Id(self.pseudonym),
+            device,
+        }
+    }
+
     const fn is_locked(&self) -> bool {
         self.failures >= PIN_FAILURES
     }
@@ -99,6 +127,8 @@ pub(crate) struct Pins {
     file: PinFile,
     open: Mutex<Option<Open>>,
     recent: Mutex<BTreeMap<DeviceId, VecDeque<Instant>>>,
+    /// Has the audit log.
+    posture: OnceLock<Arc<Posture>>,
 }
 
 /// The file, opened.
@@ -121,6 +151,28 @@ impl Pins {
             file: PinFile::new(directory),
             open: Mutex::default(),
             recent: Mutex::default(),
+            posture: OnceLock::new(),
+        }
+    }
+
+    /// What happens is written down in this one's audit log.
+    pub(crate) fn writing_down(self, posture: &Arc<Posture>) -> Self {
+        let _ = self.posture.set(Arc::clone(posture));
+        self
+    }
+
+    /// Before it takes effect; then it is done or refused.
+    fn first_written(&self, event: Event) -> Result<(), Trouble> {
+        match self.posture.get() {
+            Some(posture) => Ok(loosening::before_blocking(posture, event)?),
+            None => Ok(()),
+        }
+    }
+
+    /// After it took effect.
+    fn written(&self, event: Event) {
+        if let Some(posture) = self.posture.get() {
+            posture.record(event);
         }
     }
 
@@ -140,11 +192,20 @@ impl Pins {
                 tag,
                 failures: 0,
                 since: now,
+                pseudonym: match open.kept.pins.get(user) {
+                    Some(before) => before.pseudonym,
+                    None => pseudonym(),
+                },
             };
+            this.first_written(record.event(PinChange::Set, None))?;
+            let not_done = record.event(PinChange::Refused, None);
             let before = open.kept.pins.insert(user.to_owned(), record);
-            this.commit(open, |kept| match before {
-                Some(before) => kept.pins.insert(user.to_owned(), before).map_or((), drop),
-                None => kept.pins.remove(user).map_or((), drop),
+            this.commit(open, |kept| {
+                this.written(not_done);
+                match before {
+                    Some(before) => kept.pins.insert(user.to_owned(), before).map_or((), drop),
+                    None => kept.pins.remove(user).map_or((), drop),
+                }
             })
         })
     }
@@ -162,9 +223,11 @@ impl Pins {
             let Some(before) = open.kept.pins.remove(user) else {
                 return Ok(false);
             };
+            let removed = before.event(PinChange::Removed, None);
             this.commit(open, |kept| {
                 kept.pins.insert(user.to_owned(), before);
             })?;
+            this.written(removed);
             Ok(true)
         })
     }
@@ -181,12 +244,18 @@ impl Pins {
             let Some(record) = open.kept.pins.get_mut(user) else {
                 return Ok(());
             };
+            if record.is_locked() {
+                this.first_written(record.event(PinChange::Unlocked, None))?;
+            }
             let failures = std::mem::take(&mut record.failures);
             if failures == 0 {
                 return Ok(());
             }
             this.commit(open, |kept| {
                 if let Some(record) = kept.pins.get_mut(user) {
+                    if failures >= PIN_FAILURES {
+                        this.written(record.event(PinChange::Refused, None));
+                    }
                     record.failures = failures;
                 }
             })
@@ -205,6 +274,7 @@ impl Pins {
             Ok(open.kept.pins.get(user).map(|record| PinStanding {
                 since: record.since,
                 locked: record.is_locked(),
+                pseudonym: Id(record.pseudonym),
             }))
         })
     }
@@ -243,6 +313,10 @@ impl Pins {
             let found = hash::tag(&*this.vault, &open.keys.pepper, user, pin, &salt)?;
             let same = hash::same(&found, &tag);
             if !(same && known.is_some()) {
+                let record = open.kept.pins.get(user).filter(|_| known.is_some());
+                if let Some(locked) = record.filter(|record| record.is_locked()) {
+                    this.written(locked.event(PinChange::Locked, Some(device)));
+                }
                 return Ok(Attempt::Refused);
             }
             if let Some(record) = open.kept.pins.get_mut(user) {

@@ -54,7 +54,7 @@ fn pin(text: &str) -> Pin {
 /// A device each time, so that only the PIN's own count is seen.
 fn try_from_anywhere(pins: &Pins, user: &str, text: &str) -> Attempt {
     let mut device = [0; 16];
-    aws_lc_rs::rand::fill(&mut device).unwrap();
+    rand::fill(&mut device).unwrap();
     pins.attempt(user, &pin(text), DeviceId(device)).unwrap()
 }
 
