@@ -74,6 +74,8 @@ pub struct Progress {
     pub attachments_total: u64,
     /// Of those done, refused.
     pub attachments_refused: u64,
+    /// Of the readable ones, those that the scanner's newest database has yet to see.
+    pub attachments_unseen: u64,
     /// Notes received so far by a second store that is filled beside the one that is read; `None` while there is none.
     pub rebuilding: Option<u64>,
     /// Bytes of notes and attachments.

@@ -332,6 +332,9 @@ const fn why_not(standing: Standing) -> &'static str {
             "空きがないため、この装置には保存していません。連絡帳で開いてください"
         }
         Standing::Refused(Refusal::Infected) => "ウイルスが見つかったため、開けません",
+        Standing::Refused(Refusal::Withdrawn) => {
+            "取り下げました：あとから新しいウイルス定義でウイルスが見つかったため、開けません"
+        }
         Standing::Refused(Refusal::Unscannable) => "検査できないファイルのため、ここでは開けません",
         Standing::Refused(Refusal::Kind) => {
             "止めている種類のファイルのため、開けません（規約第25条）"

@@ -28,6 +28,12 @@ pub(crate) fn in_words(progress: &Progress, counted: bool) -> String {
     if let Some(notes) = progress.rebuilding {
         words.push_str(&rebuilding(notes, counted));
     }
+    if counted && progress.attachments_unseen > 0 {
+        words.push_str(&format!(
+            "。添付{}件を、新しいウイルス定義で検査し直しています",
+            progress.attachments_unseen
+        ));
+    }
     if progress.waits_for_scanner {
         words.push_str("。添付の保存は、ウイルス検査が使えるまで待っています");
     }

@@ -70,6 +70,15 @@ fn page(notes: &Value) -> String {
             format!("{}KB", number(&notes["bytes"]).div_ceil(1000)),
         ],
     ];
+    if number(&files["unseen"]) > 0 {
+        rows.push(vec![
+            "　検査し直すもの".to_owned(),
+            format!(
+                "{}件（ウイルス定義が新しくなりました）",
+                number(&files["unseen"])
+            ),
+        ]);
+    }
     if let Some(id) = files["waits_for"].as_str() {
         rows.push(vec![
             "添付が待っているもの".to_owned(),
@@ -88,7 +97,7 @@ fn page(notes: &Value) -> String {
     if notes["key_root"]["renewal_due"].as_bool() == Some(true) {
         rows.push(vec![
             "鍵の更新".to_owned(),
-            "待っています（支援が終わった方の鍵は消去済み。TPMの元の鍵は更新前です）".to_owned(),
+            "待っています（支援が終わった方や削除された記録の鍵は消去済み。TPMの元の鍵は更新前です）".to_owned(),
         ]);
     }
     if !notes["disk_full_since"].is_null() {
@@ -112,7 +121,7 @@ mod tests {
     fn numbers_and_what_is_waited_for_are_shown() {
         let page = page(&json!({
             "caught_up": true, "received": 70, "persons": 6, "notes": 60, "bytes": 123_456,
-            "attachments": { "done": 3, "total": 9, "refused": 1, "not_kept": 2, "waits_for": "scanner" },
+            "attachments": { "done": 3, "total": 9, "refused": 1, "not_kept": 2, "unseen": 4, "waits_for": "scanner" },
             "disk_full_since": 0,
             "rebuilding": { "notes": 12 },
             "key_root": { "generation": 3, "renewal_due": true },
@@ -121,7 +130,10 @@ mod tests {
             page.contains("12件まで") && page.contains("鍵の更新"),
             "{page}"
         );
-        assert!(page.contains("3／9件"), "{page}");
+        assert!(
+            page.contains("3／9件") && page.contains("4件（ウイルス定義"),
+            "{page}"
+        );
         assert!(page.contains("ウイルス検査"), "{page}");
         assert!(page.contains("1970-01-01 09:00から"), "{page}");
     }

@@ -72,6 +72,8 @@ pub(crate) struct Antivirus {
     look: Arc<Notify>,
     /// The scanner came or went: what was interrupted may go on.
     turned: Arc<Notify>,
+    /// The database that the scanner has, by name, once that is known.
+    loaded: latest::Sender<Option<String>>,
 }
 
 impl Antivirus {
@@ -118,7 +120,13 @@ impl Antivirus {
             posture,
             look: trouble,
             turned: Arc::new(Notify::new()),
+            loaded: latest::Sender::new(None),
         })
+    }
+
+    /// The database that the scanner has, by name, as it changes; one without a name is not told.
+    pub(crate) fn loaded(&self) -> latest::Receiver<Option<String>> {
+        self.loaded.subscribe()
     }
 
     /// Starts watching; answers with the end of the first look, however it ended.

@@ -4,6 +4,7 @@
 //! is fine and the disk has room. What is wanted, and what becomes of a file, the store decides; whether it is clean, the
 //! scanner and the policy for content say (docs/decisions/0017).
 
+mod again;
 mod transfer;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
-use gateway_antivirus::{Body, Scanner};
+use gateway_antivirus::{Body, Outcome, Scanner};
 use gateway_city::backoff::{Backoff, Random, system_random};
 use gateway_city::feed::FeedState;
 use gateway_city::{CityError, Endpoint};
@@ -23,9 +24,11 @@ use gateway_proxy::judge_stored;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::audit::Audit;
 use crate::certificates::{Certificates, chain};
 use crate::posture::{self, Posture};
 use crate::stored_notes::StoredNotes;
+use again::Again;
 use transfer::{Transfer, TransferError};
 
 /// Attachments that are looked at when one is to be chosen: as many may have failed and wait their turn.
@@ -78,6 +81,16 @@ pub(crate) struct Attachments {
     pub(crate) state_dir: PathBuf,
     /// Told why nothing is fetched, if something is in the way.
     pub(crate) hindered: watch::Sender<Option<Hindrance>>,
+    /// The database that the scanner has, by name.
+    pub(crate) loaded: watch::Receiver<Option<String>>,
+    /// Where it is written that a file was withdrawn.
+    pub(crate) audit: Arc<Audit>,
+}
+
+/// What the scanner found in a file.
+struct Found {
+    digest: [u8; 32],
+    signature: String,
 }
 
 /// What one round did.
@@ -144,6 +157,8 @@ impl Attachments {
         let mut transfer = Transfer::new(self.endpoint.clone(), self.certificates.city_tls());
         let news = self.notes.heard();
         let mut told = None;
+        let mut loaded = self.loaded.clone();
+        let mut again = Again::new();
         loop {
             let hindrance = self.hindrance();
             if told != hindrance {
@@ -168,7 +183,8 @@ impl Attachments {
             self.hindered.send_replace(hindrance);
             if hindrance.is_some() {
                 transfer.hang_up();
-                tokio::time::sleep(LOOK).await;
+                let pause = self.look_again(&store, &mut again).await;
+                tokio::time::sleep(pause.min(LOOK)).await;
                 continue;
             }
             let did = self.round(&store, &mut transfer, &mut patience).await;
@@ -177,9 +193,11 @@ impl Attachments {
                 Did::Wait(pause) => tokio::time::sleep(pause).await,
                 Did::Nothing => {
                     transfer.hang_up();
+                    let pause = self.look_again(&store, &mut again).await;
                     tokio::select! {
                         () = heard => {}
-                        () = tokio::time::sleep(patience.next()) => {}
+                        () = tokio::time::sleep(patience.next().min(pause)) => {}
+                        Ok(()) = loaded.changed() => {}
                     }
                 }
             }
@@ -188,15 +206,10 @@ impl Attachments {
 
     /// What stands in the way. Unknown is not fine.
     fn hindrance(&self) -> Option<Hindrance> {
-        let now = posture::now();
         if !matches!(*self.feed.borrow(), FeedState::CaughtUp { .. }) {
             return Some(Hindrance::Offline);
         }
-        let snapshot = self.posture.snapshot();
-        let alive = snapshot
-            .own(Check::AvAlive)
-            .is_some_and(|entry| entry.effect(now) == Effect::Allow);
-        if !alive {
+        if !self.scanner_is_fine() {
             return Some(Hindrance::Scanner);
         }
         if !has_room(&self.state_dir, KEPT_FREE) {
@@ -205,6 +218,13 @@ impl Attachments {
         // Whatever was full, it is not now.
         self.notes.well();
         None
+    }
+
+    fn scanner_is_fine(&self) -> bool {
+        let now = posture::now();
+        let snapshot = self.posture.snapshot();
+        let alive = snapshot.own(Check::AvAlive);
+        alive.is_some_and(|entry| entry.effect(now) == Effect::Allow)
     }
 
     /// Looks into what is complete; then fetches one.
@@ -224,10 +244,11 @@ impl Attachments {
 
     /// Whether there was anything to look into and something came of it.
     async fn look_into(&self, store: &Store) -> Result<bool, Error> {
+        self.name_database(store).await?;
         let mut judged = false;
         for unjudged in store.unjudged_attachments(1).await? {
             let attempt = unjudged.attempt;
-            match self.judge(unjudged).await {
+            match self.judge(unjudged).await.map(|(judgement, _)| judgement) {
                 Some(judgement) => judged |= store.judge_attachment(attempt, judgement).await?,
                 // The scanner did not answer. The hindrance will say so, or it was a moment's.
                 None => {
@@ -239,8 +260,8 @@ impl Attachments {
         Ok(judged)
     }
 
-    /// `None` when it cannot be said now.
-    async fn judge(&self, unjudged: Unjudged) -> Option<Judgement> {
+    /// With what was found, if anything was. `None` when it cannot be said now.
+    async fn judge(&self, unjudged: Unjudged) -> Option<(Judgement, Option<Found>)> {
         let largest = self.scanner.largest();
         let read = tokio::task::spawn_blocking(move || {
             let mut body = Body::new(largest).ok()?;
@@ -258,7 +279,7 @@ impl Attachments {
         let (unjudged, whole, held, body, digest) = read.await.ok()??;
         match whole {
             Ok(()) => {}
-            Err(Error::AttachmentLost) => return Some(Judgement::Lost),
+            Err(Error::AttachmentLost) => return Some((Judgement::Lost, None)),
             Err(_) => return None,
         }
         let digest: [u8; 32] = digest.as_ref().try_into().ok()?;
@@ -267,12 +288,12 @@ impl Attachments {
                 event = "attachments",
                 "the city sent an attachment that is not what its feed announced"
             );
-            return Some(Judgement::Wrong);
+            return Some((Judgement::Wrong, None));
         }
         match held {
             Ok(()) => {}
             Err(gateway_antivirus::BodyError::TooLarge { .. }) => {
-                return Some(Judgement::Refused(Refusal::Unscannable));
+                return Some((Judgement::Refused(Refusal::Unscannable), None));
             }
             Err(_) => return None,
         }
@@ -289,7 +310,7 @@ impl Attachments {
             now,
         );
         let refusal = match judged {
-            Ok(()) => return Some(Judgement::Readable),
+            Ok(()) => return Some((Judgement::Readable, None)),
             Err(ContentRefusal::Unavailable) => return None,
             Err(refusal) => refusal,
         };
@@ -297,11 +318,16 @@ impl Attachments {
             target: "renraku::content", outcome = refusal.id(), article = refusal.article(), bytes = file.len(),
             "an attachment of a stored note is refused and erased",
         );
-        Some(Judgement::Refused(match refusal {
+        let found = match outcome {
+            Outcome::Infected(signature) => Some(Found { digest, signature }),
+            _ => None,
+        };
+        let refused = match refusal {
             ContentRefusal::Infected => Refusal::Infected,
             ContentRefusal::Kind(_) => Refusal::Kind,
             ContentRefusal::Unscannable | ContentRefusal::Unavailable => Refusal::Unscannable,
-        }))
+        };
+        Some((Judgement::Refused(refused), found))
     }
 
     async fn fetch_one(

@@ -39,6 +39,9 @@ const OBSERVED: Duration = Duration::from_secs(60);
 /// How long the last checkpoint may take when the box stops.
 const LAST: Duration = Duration::from_secs(3);
 
+/// How long an infected file may stay so that it is written down first.
+const WRITTEN: Duration = Duration::from_secs(5);
+
 /// Incidents on their way to the disk.
 const INCIDENTS: usize = 64;
 
@@ -188,6 +191,28 @@ impl Audit {
                 direction: Some(direction),
             });
         }
+    }
+
+    /// A stored file that could be read is found to be infected: logged, on the disk if there is room, before it is erased.
+    pub(crate) async fn withdraws(&self, digest: [u8; 32], signature: &str) {
+        let signature = Signature::of(signature);
+        let direction = Direction::Download;
+        let entry = self.sink.durably(Event::Content {
+            what: Content::Withdrawn,
+            direction,
+            device: None,
+            digest: Some(Digest(digest)),
+            signature,
+        });
+        // It goes whether or not that could be written down.
+        let _ = tokio::time::timeout(WRITTEN, entry).await;
+        self.tell(Told {
+            what: Incident::Malware,
+            at: posture::now(),
+            digest: Some(digest),
+            signature,
+            direction: Some(direction),
+        });
     }
 
     /// Keeps incidents until the city has them, as they come. Never ends.

@@ -28,6 +28,7 @@ impl Progress {
         let beside = self.notes.store().and_then(|store| store.received_beside());
         gateway_console::Progress {
             rebuilding: beside,
+            attachments_unseen: counts.unseen,
             received: self.notes.received(),
             caught_up: self.is_caught_up(),
             notes: stored.as_ref().map_or(0, |stored| stored.notes),
@@ -65,6 +66,7 @@ impl Progress {
                 "refused": counts.refused,
                 "not_kept": counts.not_kept,
                 "bytes": counts.bytes,
+                "unseen": counts.unseen,
                 "waits_for": hindered.map(Hindrance::id),
             },
             "disk_full_since": self.notes.disk_full().map(|since| since.0),

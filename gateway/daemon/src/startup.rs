@@ -296,6 +296,7 @@ async fn start(
         steps,
         tasks,
     );
+    let audit = records.audit();
     let records = records.start(
         config.city.gateway_api.clone(),
         &config.state_dir,
@@ -319,6 +320,8 @@ async fn start(
         trouble,
         state_dir: config.state_dir.clone(),
         hindered,
+        loaded: antivirus.loaded(),
+        audit,
     };
     tasks.spawn(attachments.run());
     let wanted = Arc::new(tokio::sync::Notify::new());

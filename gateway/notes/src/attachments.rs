@@ -3,6 +3,7 @@
 //! The store's side of them. It fetches nothing and scans nothing: the daemon does both and says here what came of it
 //! (docs/decisions/0017).
 
+mod again;
 mod bounds;
 mod carrying;
 mod chunks;
@@ -111,6 +112,25 @@ impl Store {
     /// See [`Error`].
     pub async fn unjudged_attachments(&self, most: usize) -> Result<Vec<Unjudged>, Error> {
         self.run(move |database| database.unjudged_attachments(most))
+            .await
+    }
+
+    /// The scanner has the database of this name: what it called clean under another is to be looked at again.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn scanner_has(&self, name: &str) -> Result<(), Error> {
+        let name = name.to_owned();
+        self.run(move |database| database.scanner_has(&name)).await
+    }
+
+    /// At most `most` attachments that can be read and that the scanner's newest database has not seen, those looked at
+    /// longest ago first. They stay readable until [`Store::judge_attachment`] says otherwise.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn attachments_to_look_at_again(&self, most: usize) -> Result<Vec<Unjudged>, Error> {
+        self.run(move |database| database.attachments_to_look_at_again(most))
             .await
     }
 

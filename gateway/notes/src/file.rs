@@ -14,7 +14,7 @@ use crate::Error;
 use crate::key::{Keyring, WrappedKeys, Wrapping};
 
 pub(crate) const NAME: &str = "notes.db";
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 
 pub(crate) const POSITION: &str = "position";
 pub(crate) const CAUGHT_UP: &str = "caught-up";

@@ -63,11 +63,14 @@ CREATE TABLE attachments (
     state  INTEGER NOT NULL,
     file   BLOB NOT NULL,
     body   BLOB NOT NULL,
+    -- Under the how manieth database of the scanner it was looked into.
+    judged INTEGER NOT NULL,
     loose  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX attachments_of_a_note ON attachments (note);
 CREATE INDEX attachments_by_age ON attachments (time, tag);
 CREATE INDEX attachments_by_state ON attachments (state, size);
+CREATE INDEX attachments_by_verdict ON attachments (judged, time) WHERE state = 3;
 CREATE INDEX loose_attachments ON attachments (tag) WHERE loose = 1;
 CREATE INDEX attachments_of_a_person ON attachments (person);
 
@@ -87,4 +90,4 @@ CREATE TRIGGER attachment_lets_go AFTER UPDATE OF file ON attachments WHEN old.f
     INSERT OR IGNORE INTO erased_files (file) VALUES (old.file);
 END;
 
-PRAGMA user_version = 4;
+PRAGMA user_version = 5;

@@ -11,48 +11,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use gateway_e2e::releases::publish;
 use gateway_e2e::visiting::Visitor;
-use serde_json::{Value, json};
+use serde_json::json;
 use test_harness::facility::{Facility, Options};
 use test_harness::signatures::{Signatures, finds, now};
 use test_harness::wait;
 
 const SOON: Duration = Duration::from_secs(40);
 
-/// What the city's tool is given to publish. Built a little after the database that the facility begins with.
-fn published(signatures: &Signatures) -> Value {
-    let date = |time: i64| {
-        let output = std::process::Command::new("date")
-            .args(["-u", "-d", &format!("@{time}"), "+%FT%TZ"])
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
-    let files: Vec<Value> = signatures
-        .files
-        .iter()
-        .map(|(name, content)| json!({"name": name, "base64": STANDARD.encode(content)}))
-        .collect();
-    json!({
-        "serial": signatures.serial,
-        "built_at": date(signatures.built_at),
-        "expires": date(signatures.built_at + signatures.valid),
-        "canary": {"signature": signatures.canary.0, "content": signatures.canary.1},
-        "files": files,
-    })
-}
-
 fn release(serial: u64) -> Signatures {
     Signatures::built(now() + 120).serial(serial)
-}
-
-fn publish(facility: &Facility, signatures: &Signatures) {
-    let city = &facility.city;
-    city.control("tuf-antivirus", &published(signatures))
-        .unwrap();
-    city.control("hint", &json!({"id": "antivirus"})).unwrap();
 }
 
 fn says(facility: &Facility, words: &[&str]) {

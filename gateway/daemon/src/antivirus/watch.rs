@@ -171,6 +171,15 @@ impl Antivirus {
             },
         };
         self.observe(Check::AvDb, observation, &what);
+        if loaded != Loaded::Unnamed {
+            self.loaded.send_if_modified(|name| {
+                let other = name.as_ref() != Some(&what);
+                if other {
+                    *name = Some(what.clone());
+                }
+                other
+            });
+        }
         if said.database.as_ref() != Some(&what) {
             let built = loaded.built_at();
             tracing::info!(

@@ -17,11 +17,14 @@ impl Database {
     pub(crate) fn adopt_attachments(&mut self, old: &Self) -> Result<usize, Error> {
         let mut ciphers = Ciphers::new(old);
         let mut adopted = Vec::new();
-        let known = Row::list(
+        let withdrawn = State::Refused(Refusal::Withdrawn);
+        let mut known = Row::list(
             &old.connection,
             State::Readable,
             State::Refused(Refusal::Kind),
         )?;
+        known.extend(Row::list(&old.connection, withdrawn, withdrawn)?);
+        self.adopt_count(old)?;
         for theirs in known {
             if let Some(body) = ciphers.open(&theirs)? {
                 adopted.extend(self.adopted(&theirs, body)?);
@@ -60,6 +63,7 @@ impl Database {
             return Ok(None);
         }
         (row.state, row.file, body.key) = (theirs.state, theirs.file, their_body.key);
+        row.judged = theirs.judged;
         Ok(Some((row, body, cipher)))
     }
 }

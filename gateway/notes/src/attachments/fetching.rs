@@ -22,11 +22,17 @@ const WRONG_TWICE: i64 = 2;
 pub struct Attempt {
     tag: Tag,
     file: Option<FileName>,
+    /// Of the scanner's database when it was listed.
+    epoch: i64,
 }
 
 impl Attempt {
     pub(crate) const fn of(tag: Tag, file: Option<FileName>) -> Self {
-        Self { tag, file }
+        Self {
+            tag,
+            file,
+            epoch: 0,
+        }
     }
 }
 
@@ -108,6 +114,8 @@ pub struct AttachmentCounts {
     pub not_kept: u64,
     /// Readable bytes of all files here, in whole or in part.
     pub bytes: u64,
+    /// Of the readable ones, those that the scanner's newest database has not seen.
+    pub unseen: u64,
 }
 
 /// The persons' ciphers, each found once.
@@ -191,7 +199,7 @@ impl Database {
         let refused = Row::list(
             &self.connection,
             State::Refused(Refusal::Infected),
-            State::Refused(Refusal::Absent),
+            State::Refused(Refusal::Withdrawn),
         )?;
         let refused = refused.len() as u64;
         let mut counts = AttachmentCounts {
@@ -199,6 +207,7 @@ impl Database {
             done: refused,
             total: refused,
             bytes: u64::try_from(self.attachment_bytes()?).unwrap_or_default(),
+            unseen: self.unseen_attachments()?,
             ..AttachmentCounts::default()
         };
         self.admitted(now, |row, _, admitted| {
@@ -325,16 +334,26 @@ impl Database {
 
     /// Those that wait to be looked into, oldest last, at most `most`.
     pub(crate) fn unjudged_attachments(&mut self, most: usize) -> Result<Vec<Unjudged>, Error> {
+        let mut rows = Row::list(&self.connection, State::Fetched, State::Fetched)?;
+        rows.truncate(most);
+        self.to_be_judged(rows)
+    }
+
+    /// With their content; those without any are wanted again.
+    pub(super) fn to_be_judged(&mut self, rows: Vec<Row>) -> Result<Vec<Unjudged>, Error> {
+        let epoch = self.scanner_epoch()?;
         let (mut unjudged, mut lost) = (Vec::new(), Vec::new());
-        let rows = Row::list(&self.connection, State::Fetched, State::Fetched)?;
         let mut ciphers = Ciphers::new(self);
-        for row in rows.into_iter().take(most) {
+        for row in rows {
             let Some(body) = ciphers.open(&row)? else {
                 continue;
             };
             match self.content(&row, &body) {
                 Ok(content) => unjudged.push(Unjudged {
-                    attempt: attempt(&row),
+                    attempt: Attempt {
+                        epoch,
+                        ..attempt(&row)
+                    },
                     size: u64::try_from(row.size).unwrap_or_default(),
                     sha256: body.sha256,
                     media_type: body.media_type,
@@ -368,11 +387,15 @@ impl Database {
         let from: &[State] = match judgement {
             Judgement::Lost => &[State::Partial, State::Fetched, State::Readable],
             Judgement::Wrong => &[State::Partial, State::Fetched],
-            _ => &[State::Fetched],
+            // What can be read may be looked into again.
+            Judgement::Readable | Judgement::Refused(_) => &[State::Fetched, State::Readable],
         };
         let done = self.step(asked, from, |row, body| match judgement {
-            Judgement::Readable => row.state = State::Readable,
+            Judgement::Readable => (row.state, row.judged) = (State::Readable, asked.epoch),
             Judgement::Lost => row.without_file(body, State::Wanted),
+            Judgement::Refused(Refusal::Infected) if row.state == State::Readable => {
+                row.without_file(body, State::Refused(Refusal::Withdrawn));
+            }
             Judgement::Refused(why) => row.without_file(body, State::Refused(why)),
             Judgement::Wrong => {
                 body.wrong += 1;

@@ -35,6 +35,8 @@ pub enum Refusal {
     WrongContent,
     /// The city does not have it, or not for this facility.
     Absent,
+    /// It could be read until a newer database of the scanner found malware in it.
+    Withdrawn,
 }
 
 /// How far the box has got with a file.
@@ -64,6 +66,7 @@ impl State {
             Self::Refused(Refusal::Kind) => 6,
             Self::Refused(Refusal::WrongContent) => 7,
             Self::Refused(Refusal::Absent) => 8,
+            Self::Refused(Refusal::Withdrawn) => 9,
         }
     }
 
@@ -78,6 +81,7 @@ impl State {
             6 => Self::Refused(Refusal::Kind),
             7 => Self::Refused(Refusal::WrongContent),
             8 => Self::Refused(Refusal::Absent),
+            9 => Self::Refused(Refusal::Withdrawn),
             _ => return Err(Error::Damaged),
         })
     }
@@ -97,6 +101,8 @@ pub(crate) struct Row {
     pub(crate) size: i64,
     pub(crate) state: State,
     pub(crate) file: Option<FileName>,
+    /// Under the how manieth database of the scanner it was looked into.
+    pub(crate) judged: i64,
     body: Vec<u8>,
 }
 
@@ -145,7 +151,7 @@ impl Body {
     }
 }
 
-const COLUMNS: &str = "tag, note, person, time, size, state, file, body";
+const COLUMNS: &str = "tag, note, person, time, size, state, file, body, judged";
 
 impl Row {
     fn read(row: &SqlRow<'_>) -> rusqlite::Result<(Self, i64, Vec<u8>)> {
@@ -157,6 +163,7 @@ impl Row {
             size: row.get(4)?,
             state: State::Wanted,
             file: None,
+            judged: row.get(8)?,
             body: row.get(7)?,
         };
         Ok((row_of, row.get(5)?, row.get(6)?))
@@ -211,6 +218,23 @@ impl Row {
         rows.into_iter().map(Self::checked).collect()
     }
 
+    /// At most `most` that can be read and were looked into under an older database than this, those longest ago first.
+    pub(crate) fn judged_before(
+        connection: &Connection,
+        epoch: i64,
+        most: usize,
+    ) -> Result<Vec<Self>, Error> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows: Vec<_> = connection
+            .prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM attachments WHERE state = 3 AND judged < ?1
+                 ORDER BY judged, time DESC LIMIT ?2"
+            ))
+            .and_then(|mut query| query.query_map([epoch, most], Self::read)?.collect())
+            .map_err(Error::database("list attachments"))?;
+        rows.into_iter().map(Self::checked).collect()
+    }
+
     fn identity(&self) -> Vec<u8> {
         identity(
             b"attachment",
@@ -222,6 +246,7 @@ impl Row {
                 &self.size.to_be_bytes(),
                 &self.state.code().to_be_bytes(),
                 self.file.as_ref().map_or(&[], |file| file.as_slice()),
+                &self.judged.to_be_bytes(),
             ],
         )
     }
@@ -251,10 +276,11 @@ impl Row {
         let file = self.file.as_ref().map_or(&[][..], |file| file.as_slice());
         connection
             .prepare_cached(
-                "INSERT INTO attachments (tag, note, person, time, size, state, file, body, loose)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)
+                "INSERT INTO attachments (tag, note, person, time, size, state, file, body, judged, loose)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0)
                  ON CONFLICT (tag) DO UPDATE SET note = excluded.note, person = excluded.person, time = excluded.time,
-                     size = excluded.size, state = excluded.state, file = excluded.file, body = excluded.body, loose = 0",
+                     size = excluded.size, state = excluded.state, file = excluded.file, body = excluded.body,
+                     judged = excluded.judged, loose = 0",
             )
             .and_then(|mut statement| {
                 statement.execute(params![
@@ -265,7 +291,8 @@ impl Row {
                     self.size,
                     self.state.code(),
                     file,
-                    self.body
+                    self.body,
+                    self.judged
                 ])
             })
             .map(drop)
@@ -404,6 +431,7 @@ const fn fresh(tag: Tag, person: Tag, size: i64) -> Row {
         size,
         state: State::Wanted,
         file: None,
+        judged: 0,
         body: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@
     reason = "what a test cannot do is its failure"
 )]
 
+mod again;
 mod bounds;
 mod stand;
 
