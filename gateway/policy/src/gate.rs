@@ -1,6 +1,9 @@
 //! Turns a snapshot into a verdict, and a verdict into a permit or a refusal. Does not write the sentence a person reads.
 
+use std::sync::Arc;
+
 use crate::ledger::just_back;
+use crate::recent::Recent;
 use crate::snapshot::{BOX_CHECKS, DEVICE_CHECKS, FACILITY_CHECKS};
 use crate::{Area, Asked, DeviceEntry, DeviceId, Effect, Finding, Rule, Snapshot, Timestamp};
 
@@ -84,6 +87,13 @@ pub enum UnknownDevices {
     RefuseOnceOneIsRegistered,
     /// They are let through with a warning: while a facility's devices are being registered.
     Warn,
+}
+
+/// What concerns every request alike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    own: Verdict,
+    facility: Verdict,
 }
 
 /// The one place where a request is let through or not.
@@ -178,9 +188,26 @@ impl Gate {
     /// because whoever sits there can mend it; otherwise the box, without which mending the device helps nothing.
     #[must_use]
     pub fn verdict(&self, device: Device, snapshot: &Snapshot, now: Timestamp) -> Verdict {
-        let own = self.box_verdict(snapshot, now);
+        self.together(self.shared(snapshot, now), device, snapshot, now)
+    }
+
+    /// What the box and the facility come to, whoever asks.
+    pub(crate) fn shared(&self, snapshot: &Snapshot, now: Timestamp) -> Shared {
+        Shared {
+            own: self.box_verdict(snapshot, now),
+            facility: self.facility_verdict(snapshot, now),
+        }
+    }
+
+    fn together(
+        &self,
+        shared: Shared,
+        device: Device,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Verdict {
+        let Shared { own, facility } = shared;
         let theirs = self.device_verdict(device, snapshot, now);
-        let facility = self.facility_verdict(snapshot, now);
         let worst = if own.effect <= Effect::Warn {
             theirs.or_harder(own)
         } else {
@@ -202,7 +229,27 @@ impl Gate {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Permit, Refusal> {
-        let verdict = self.verdict(device, snapshot, now);
+        self.decide(asked, self.verdict(device, snapshot, now))
+    }
+
+    /// The same as [`Gate::check`], with what concerns everybody taken from the request before where it was judged in the
+    /// same second by the same snapshot.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names the rule.
+    pub fn check_recent(
+        &self,
+        recent: &mut Recent,
+        asked: &Asked,
+        device: Device,
+        snapshot: &Arc<Snapshot>,
+        now: Timestamp,
+    ) -> Result<Permit, Refusal> {
+        let shared = recent.shared(self, snapshot, now);
+        self.decide(asked, self.together(shared, device, snapshot, now))
+    }
+
+    fn decide(&self, asked: &Asked, verdict: Verdict) -> Result<Permit, Refusal> {
         let permitted = match asked.area {
             Area::Public | Area::Box => true,
             Area::Staff => match verdict.effect {

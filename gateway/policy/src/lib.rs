@@ -35,6 +35,7 @@ mod ledger;
 mod ledger_time;
 pub mod offline;
 mod policy;
+mod recent;
 mod record;
 pub mod report;
 mod rule;
@@ -58,6 +59,7 @@ pub use policy::{
     OperatingSystem, POLICY_BYTES, PROGRAM_BYTES, PROGRAMS, Policy, PolicyContext, PolicyError,
     PolicyFault, SYSTEMS, StoreBounds, TEXT_SECONDS, VersionFloor, Window,
 };
+pub use recent::Recent;
 pub use rule::{Effect, Finding, Rule};
 pub use snapshot::{BOX_CHECKS, DEVICE_CHECKS, DeviceEntry, FACILITY_CHECKS, Snapshot};
 pub use threshold::{Part, Thresholds, bounds, built_in};

@@ -6,9 +6,12 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use gateway_policy::{Area, Asked, Device, DeviceId, Gate, Snapshot, Timestamp};
+use gateway_policy::{Area, Asked, Device, DeviceId, Gate, Recent, Snapshot, Timestamp};
 
 #[path = "gate/crowd.rs"]
 mod crowd;
@@ -55,6 +58,14 @@ fn judging_allocates_nothing() {
         black_box(gate.check(black_box(&asked), unknown, black_box(&good), now)).is_err();
     let after = ALLOCATIONS.load(Ordering::Relaxed);
 
-    assert!(permitted && refused && stranger);
-    assert_eq!(after - before, 0);
+    let (good, mut recent) = (Arc::new(good), Recent::default());
+    let before_again = ALLOCATIONS.load(Ordering::Relaxed);
+    let again = (0..2).all(|_| {
+        let judged = gate.check_recent(&mut recent, black_box(&asked), device, &good, now);
+        black_box(judged).is_ok()
+    });
+    let after_again = ALLOCATIONS.load(Ordering::Relaxed);
+
+    assert!(permitted && refused && stranger && again);
+    assert_eq!((after - before, after_again - before_again), (0, 0));
 }

@@ -76,7 +76,7 @@ async fn live(
         let by_person = headers::is_by_person(request.method(), request.headers());
         (shared.seen)(device, by_person && !by_program);
     }
-    let permit = shared.judge(&asked, connection.device)?;
+    let permit = connection.worker.judge(&asked, connection.device)?;
     record::permitted(&permit, &asked);
 
     if headers::is_for_us(request.method(), request.headers()) {
@@ -145,7 +145,7 @@ fn waited_for(
         writes: false,
         transfers_file: true,
     };
-    drop(connection.worker.shared.judge(&asked, connection.device)?);
+    drop(connection.worker.judge(&asked, connection.device)?);
     let user = staff.map(|staff| staff.user.as_str());
     let owner = inspect::Owner::of(connection, user, request.headers());
     inspect::fetch_waiting(connection, &owner, request.uri().path())

@@ -1,10 +1,16 @@
 //! One worker thread with its runtime, its connections and its upstream pools. Does not decide anything about a request.
 
-use std::{io, net::TcpListener as StdListener, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    io,
+    net::TcpListener as StdListener,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use gateway_policy::{Asked, DeviceId, Gate, Permit, Refusal, Snapshot, Timestamp};
+use gateway_policy::{Asked, DeviceId, Gate, Permit, Recent, Refusal, Snapshot, Timestamp};
 use rustls::ServerConfig;
 
 use crate::{
@@ -69,9 +75,21 @@ pub(crate) struct Worker {
     pub(crate) protocols: Protocols,
     pub(crate) pools: Vec<Arc<Pool>>,
     pub(crate) live: Arc<Live>,
+    recent: Mutex<Recent>,
 }
 
 impl Worker {
+    /// Asks the gate about a request, with the newest snapshot.
+    pub(crate) fn judge(&self, asked: &Asked, device: Option<DeviceId>) -> Result<Permit, Refusal> {
+        let shared = &self.shared;
+        let now = (shared.clock)();
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = shared.snapshot.load();
+        shared
+            .gate
+            .check_recent(&mut recent, asked, device.into(), &snapshot, now)
+    }
+
     /// Starts the thread. It ends when the data path has drained.
     pub(crate) fn start(
         number: usize,
@@ -99,6 +117,7 @@ impl Worker {
             protocols: Protocols::new(&shared.config.limits),
             pools,
             live: Arc::clone(&shared.live[number]),
+            recent: Mutex::default(),
             shared: Arc::clone(&shared),
         });
         let doors = listeners

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use gateway_policy::{
     Area, Asked, Certificate, Check, Device, Effect, Evidence, Gate, Grade, Ledger, Missing,
-    Observation, Opener, Policy, PolicyContext, Reason, Snapshot, Standing, Subject, SubjectKind,
-    Timestamp, VersionFloor, WaiverError,
+    Observation, Opener, Policy, PolicyContext, Reason, Recent, Snapshot, Standing, Subject,
+    SubjectKind, Timestamp, VersionFloor, WaiverError,
 };
 use proptest::prelude::*;
 
@@ -354,6 +354,25 @@ proptest! {
         for asked in ASKS {
             let later = run.now.plus(age);
             prop_assert!(Gate::new().check(&asked, Device::Registered(PC), &snapshot, later).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_the_request_before_changes_no_answer(
+        events in history(any_observation()),
+        turns in prop::collection::vec((0..2_usize, 0..3_i64, any::<bool>(), 0..ASKS.len()), 1..20),
+    ) {
+        let run = Run::of(well(NOW), &events);
+        // A newer snapshot stands at another place even if it says the same; times come as they come.
+        let snapshots = [well(NOW), run.ledger].map(|ledger| Arc::new(snapshot(&ledger, run.now)));
+        let mut recent = Recent::default();
+        for (which, later, known_device, ask) in turns {
+            let device = if known_device { Device::Registered(PC) } else { Device::Unknown };
+            let (snapshot, now) = (&snapshots[which], run.now.plus(later * MINUTE));
+            prop_assert_eq!(
+                Gate::new().check_recent(&mut recent, &ASKS[ask], device, snapshot, now),
+                Gate::new().check(&ASKS[ask], device, snapshot, now)
+            );
         }
     }
 
