@@ -21,6 +21,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use crate::{
     Limits,
     body::Reply,
+    caller::{Caller, Calling},
     drain::Phase,
     handler, http2,
     incoming::Incoming,
@@ -182,7 +183,7 @@ where
         tls.get_mut().1.set_buffer_limit(Some(WRITES));
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let pulse = Arc::new(Pulse::new());
-        let felt = Felt::new(tls, Arc::clone(&pulse));
+        let felt = Felt::new(Calling::new(tls), Arc::clone(&pulse));
         if http2 {
             let connection = Connection::new(&arrival, greeting, pulse, None);
             drop(arrival);
@@ -243,7 +244,14 @@ fn handshake_failed<T>(error: &std::io::Error) -> Option<T> {
     None
 }
 
-async fn serve_http1<T>(arrival: Arrival, greeting: Greeting, pulse: Arc<Pulse>, io: T)
+/// Not an `async fn`, nor the other one: that would keep a place for what it is given besides that of the connection made of it,
+/// for as long as the connection lives.
+fn serve_http1<T>(
+    arrival: Arrival,
+    greeting: Greeting,
+    pulse: Arc<Pulse>,
+    io: T,
+) -> impl Future<Output = ()> + Send
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -252,28 +260,29 @@ where
     drop(arrival);
     let worker = Arc::clone(&connection.worker);
     let pulse = Arc::clone(&connection.pulse);
-    let served = worker
+    let mut served = worker
         .protocols
         .http1
         .serve_connection(TokioIo::new(io), Requests(connection))
         .with_upgrades();
-    let mut served = pin!(served);
-    attend(&worker, &pulse, true, |action, cx| match action {
-        Action::Poll => served.as_mut().poll(cx).map(drop),
-        Action::Finish => {
-            served.as_mut().graceful_shutdown();
-            Poll::Pending
+    async move {
+        attend(&worker, &pulse, true, |action, cx| match action {
+            Action::Poll => Pin::new(&mut served).poll(cx).map(drop),
+            Action::Finish => {
+                Pin::new(&mut served).graceful_shutdown();
+                Poll::Pending
+            }
+            Action::Beat => Poll::Pending,
+            Action::Cut => Poll::Ready(()),
+        })
+        .await;
+        if let Some(violation) = watch.violation() {
+            tracing::info!(target: "renraku::request", violation = ?violation, "a client broke HTTP/1.1 framing");
         }
-        Action::Beat => Poll::Pending,
-        Action::Cut => Poll::Ready(()),
-    })
-    .await;
-    if let Some(violation) = watch.violation() {
-        tracing::info!(target: "renraku::request", violation = ?violation, "a client broke HTTP/1.1 framing");
     }
 }
 
-async fn serve_http2<T>(connection: Arc<Connection>, io: T)
+fn serve_http2<T>(connection: Arc<Connection>, io: T) -> impl Future<Output = ()> + Send
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -281,20 +290,22 @@ where
     let pulse = Arc::clone(&connection.pulse);
     let (io, handle) = Deferred::new(io);
     let mut driven = wire::drive(handle, http2::serve(connection, io));
-    attend(&worker, &pulse, false, |action, cx| match action {
-        Action::Poll => Pin::new(&mut driven).poll(cx).map(drop),
-        Action::Finish => {
-            driven.connection().finish();
-            Poll::Pending
-        }
-        Action::Beat if driven.connection().beat(pulse.has_heard()) => Poll::Pending,
-        Action::Beat => Poll::Ready(()),
-        Action::Cut => {
-            driven.connection().cut();
-            Pin::new(&mut driven).poll(cx).map(drop)
-        }
-    })
-    .await;
+    async move {
+        attend(&worker, &pulse, false, |action, cx| match action {
+            Action::Poll => Pin::new(&mut driven).poll(cx).map(drop),
+            Action::Finish => {
+                driven.connection().finish();
+                Poll::Pending
+            }
+            Action::Beat if driven.connection().beat(pulse.has_heard()) => Poll::Pending,
+            Action::Beat => Poll::Ready(()),
+            Action::Cut => {
+                driven.connection().cut();
+                Pin::new(&mut driven).poll(cx).map(drop)
+            }
+        })
+        .await;
+    }
 }
 
 /// What a connection is asked to do.
@@ -309,6 +320,13 @@ enum Action {
     Cut,
 }
 
+/// What happens to a connection from outside of it.
+enum Event {
+    Draining,
+    /// It is time to look at the pulse.
+    Beat,
+}
+
 /// Drives a connection until it ends, is idle for too long, misbehaves, or the data path ends.
 async fn attend(
     worker: &Worker,
@@ -320,7 +338,10 @@ async fn attend(
     let interval = Pulse::interval(limits);
     let mut timer = pin!(tokio::time::sleep(interval));
     let mut draining = pin!(worker.shared.drain.reached(Phase::Draining));
+    let mut outside = Caller::new();
     let mut finishing = false;
+    let mut drained = false;
+    let mut beat = false;
     let mut farewell: Option<Pin<Box<tokio::time::Sleep>>> = None;
     std::future::poll_fn(|cx| {
         if pulse.poll_cut(cx) && farewell.is_none() {
@@ -335,18 +356,33 @@ async fn attend(
             }
             return act(Action::Poll, cx);
         }
-        if !finishing && draining.as_mut().poll(cx).is_ready() {
-            finishing = true;
-            let _ = act(Action::Finish, cx);
+        // Both are asked together, and until they are silent: then their calls are what the next look waits for.
+        while let Poll::Ready(event) = outside.poll(cx, |cx| {
+            if !drained && draining.as_mut().poll(cx).is_ready() {
+                drained = true;
+                return Poll::Ready(Event::Draining);
+            }
+            timer.as_mut().poll(cx).map(|()| Event::Beat)
+        }) {
+            match event {
+                Event::Draining if finishing => {}
+                Event::Draining => {
+                    finishing = true;
+                    let _ = act(Action::Finish, cx);
+                }
+                Event::Beat => {
+                    beat = true;
+                    timer.as_mut().reset(tokio::time::Instant::now() + interval);
+                }
+            }
         }
         loop {
             if act(Action::Poll, cx).is_ready() || pulse.has_misbehaved() {
                 return Poll::Ready(());
             }
-            if timer.as_mut().poll(cx).is_pending() {
+            if !std::mem::take(&mut beat) {
                 return Poll::Pending;
             }
-            timer.as_mut().reset(tokio::time::Instant::now() + interval);
             if act(Action::Beat, cx).is_ready() {
                 return Poll::Ready(());
             }

@@ -7,7 +7,9 @@
 //! more thread dials, because a TPM blocks while it signs.
 #![forbid(unsafe_code)]
 
+mod bell;
 mod body;
+mod caller;
 mod config;
 mod connection;
 mod device;

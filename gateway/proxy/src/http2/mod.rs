@@ -4,7 +4,6 @@
 //! streams become requests for `handler`, and responses become frames. It is used without hyper's server around it,
 //! because that has no way to send interim responses and gives each stream a task of its own.
 
-mod bell;
 mod carried;
 mod stream;
 
@@ -24,8 +23,7 @@ use h2::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Limits, connection::Connection};
-use bell::Bell;
+use crate::{Limits, bell::Bell, connection::Connection};
 
 pub(crate) use carried::{Carried, Carrying};
 pub(crate) use stream::Interim;

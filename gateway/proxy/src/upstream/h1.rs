@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -22,20 +22,26 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio_rustls::client::TlsStream;
 
-use super::{Pool, Rehome};
+use super::{Pool, Rehome, deadline::Deadline};
 use crate::{
+    bell::Bell,
     body::{ReplyError, Stall, Upload},
+    caller::Calling,
     error::Fault,
     headers,
 };
 
-type Io = TokioIo<TlsStream<Rehome>>;
+type Io = TokioIo<Calling<TlsStream<Rehome>>>;
 
 /// A connection and the right to use it.
 pub(crate) struct H1 {
     sender: SendRequest<Upload>,
     connection: Connection<Io, Upload>,
+    /// What the connection and those who use it say to each other during one turn concerns nobody else.
+    bell: Arc<Bell>,
     ended: bool,
+    /// For the head of a response.
+    deadline: Deadline,
     pub(crate) born: Instant,
     pub(crate) idle_since: Instant,
     pub(crate) generation: u64,
@@ -59,7 +65,7 @@ impl H1 {
         open: &Arc<AtomicUsize>,
     ) -> Result<Self, Fault> {
         let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Calling::new(stream)))
             .await
             .map_err(|error| Fault::exchange(&error))?;
         open.fetch_add(1, Ordering::Relaxed);
@@ -67,7 +73,9 @@ impl H1 {
         Ok(Self {
             sender,
             connection,
+            bell: Arc::default(),
             ended: false,
+            deadline: Deadline::new(),
             born: now,
             idle_since: now,
             generation,
@@ -83,7 +91,19 @@ impl H1 {
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended && Pin::new(&mut self.connection).poll(cx).is_ready() {
+        self.bell.attach(cx);
+        self.turn();
+        self.bell.detach();
+    }
+
+    /// While the bell is attended.
+    fn turn(&mut self) {
+        let connection = &mut self.connection;
+        if !self.ended
+            && self
+                .bell
+                .listen(|cx| Pin::new(connection).poll(cx).is_ready())
+        {
             self.ended = true;
         }
     }
@@ -98,28 +118,39 @@ impl H1 {
     ) -> Result<Response<H1Body>, Fault> {
         let outgoing = request.take().unwrap_or_default();
         let answered = {
-            let mut response = pin!(self.sender.try_send_request(outgoing));
-            let connection = &mut self.connection;
-            let ended = &mut self.ended;
-            let mut deadline = pin!(tokio::time::sleep(first_byte));
+            let Self {
+                sender,
+                connection,
+                bell,
+                ended,
+                deadline,
+                ..
+            } = &mut *self;
+            let mut response = pin!(sender.try_send_request(outgoing));
+            deadline.set(first_byte);
+            // The answer comes out of the connection, which is driven here and nowhere else: it is looked at behind each turn,
+            // and a call of its own would only have this task come once more.
             std::future::poll_fn(|cx| {
-                if let Poll::Ready(answer) = response.as_mut().poll(cx) {
+                let mut unheard = Context::from_waker(Waker::noop());
+                bell.attach(cx);
+                if let Poll::Ready(answer) = response.as_mut().poll(&mut unheard) {
+                    bell.leave();
                     return Poll::Ready(Some(answer));
                 }
-                if !*ended && Pin::new(&mut *connection).poll(cx).is_ready() {
+                if !*ended && bell.listen(|cx| Pin::new(&mut *connection).poll(cx).is_ready()) {
                     *ended = true;
                 }
-                if let Poll::Ready(answer) = response.as_mut().poll(cx) {
+                if let Poll::Ready(answer) = response.as_mut().poll(&mut unheard) {
+                    bell.leave();
                     return Poll::Ready(Some(answer));
                 }
-                while deadline.as_mut().poll(cx).is_ready() {
+                bell.detach();
+                while deadline.poll(cx).is_ready() {
                     if upload.is_finished() {
                         return Poll::Ready(None);
                     }
                     // Still sending: the upload has its own clock.
-                    deadline
-                        .as_mut()
-                        .reset(tokio::time::Instant::now() + first_byte);
+                    deadline.set(first_byte);
                 }
                 Poll::Pending
             })
@@ -204,8 +235,9 @@ impl H1Body {
     fn release(&mut self) {
         if let Some(mut connection) = self.connection.take() {
             // Once more, so that hyper sees the end of the message and is ready for the next.
-            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut cx = Context::from_waker(Waker::noop());
             connection.drive(&mut cx);
+            connection.deadline.leave();
             if !connection.ended && connection.sender.is_ready() {
                 self.pool.give_back(connection);
             }
@@ -222,13 +254,27 @@ impl Body for H1Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReplyError>>> {
         let me = &mut *self;
-        let mut polled = Pin::new(&mut me.body).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(connection) = &mut me.connection
-        {
-            connection.drive(cx);
-            polled = Pin::new(&mut me.body).poll_frame(cx);
-        }
+        let polled = match &mut me.connection {
+            // Driven by a task of its own, which calls.
+            None => Pin::new(&mut me.body).poll_frame(cx),
+            Some(connection) => {
+                let mut unheard = Context::from_waker(Waker::noop());
+                // Asking for more rings; that is heard by the turn that follows.
+                connection.bell.attach(cx);
+                let mut polled = Pin::new(&mut me.body).poll_frame(&mut unheard);
+                if polled.is_pending() {
+                    connection.turn();
+                    polled = Pin::new(&mut me.body).poll_frame(&mut unheard);
+                }
+                if polled.is_pending() {
+                    connection.bell.detach();
+                } else {
+                    // That there is room for more is heard when more is asked for.
+                    connection.bell.leave();
+                }
+                polled
+            }
+        };
         match polled {
             Poll::Pending => me
                 .stall

@@ -25,6 +25,7 @@ use super::Rehome;
 use crate::{
     Limits,
     body::{Progress, ReplyError, Stall, Upload},
+    caller::Calling,
     error::Fault,
     headers,
 };
@@ -58,7 +59,7 @@ impl H2 {
             .max_header_list_size(limits.header_list_bytes)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_TIMEOUT)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Calling::new(stream)))
             .await
             .map_err(|error| Fault::exchange(&error))?;
         let h2 = Arc::new(Self {

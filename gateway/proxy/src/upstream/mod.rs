@@ -2,6 +2,7 @@
 //! Does not know what a request means or who asked.
 
 mod breaker;
+mod deadline;
 mod dial;
 mod h1;
 mod h2;

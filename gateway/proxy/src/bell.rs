@@ -14,7 +14,7 @@ use std::{
 use futures_util::task::AtomicWaker;
 
 #[derive(Debug, Default)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     rung: AtomicBool,
     /// The task is being polled and will look at `rung` before it rests.
     attended: AtomicBool,
@@ -23,31 +23,36 @@ pub(super) struct Bell {
 
 impl Bell {
     /// From now until [`Bell::detach`] the task looks itself.
-    pub(super) fn attach(&self, cx: &Context<'_>) {
+    pub(crate) fn attach(&self, cx: &Context<'_>) {
         self.task.register(cx.waker());
         self.attended.store(true, SeqCst);
     }
 
     /// The task goes to rest; if the bell has rung and was not answered, the task comes again.
-    pub(super) fn detach(&self) {
+    pub(crate) fn detach(&self) {
         self.attended.store(false, SeqCst);
         if self.rung.load(SeqCst) {
             self.task.wake();
         }
     }
 
+    /// The task goes on to something else and will ask again by itself: what has rung meanwhile is not for now.
+    pub(crate) fn leave(&self) {
+        self.attended.store(false, SeqCst);
+    }
+
     /// Answers the bell by polling something with it.
-    pub(super) fn listen<R>(self: &Arc<Self>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
+    pub(crate) fn listen<R>(self: &Arc<Self>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         self.rung.store(false, SeqCst);
         let waker = Waker::from(Arc::clone(self));
         poll(&mut Context::from_waker(&waker))
     }
 
-    pub(super) fn has_rung(&self) -> bool {
+    pub(crate) fn has_rung(&self) -> bool {
         self.rung.load(SeqCst)
     }
 
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.rung.store(true, SeqCst);
         if !self.attended.load(SeqCst) {
             self.task.wake();
@@ -101,6 +106,19 @@ mod tests {
         bell.listen(|inner| inner.waker().wake_by_ref());
         bell.detach();
         assert_eq!(calls.0.load(SeqCst), 1, "unanswered");
+    }
+
+    #[test]
+    fn a_bell_that_was_left_calls_for_what_rings_afterwards_only() {
+        let calls = Arc::new(Calls::default());
+        let waker = Waker::from(Arc::clone(&calls));
+        let bell = Arc::new(Bell::default());
+        bell.attach(&Context::from_waker(&waker));
+        bell.ring();
+        bell.leave();
+        assert_eq!(calls.0.load(SeqCst), 0, "rang before");
+        bell.ring();
+        assert_eq!(calls.0.load(SeqCst), 1, "rang afterwards");
     }
 
     #[test]
