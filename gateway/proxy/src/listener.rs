@@ -18,6 +18,7 @@ use crate::{
     Limits, StartError,
     connection::{self, Arrival, Door},
     drain::Phase,
+    wire::Single,
     worker::Worker,
 };
 
@@ -171,7 +172,7 @@ pub(crate) async fn accept(worker: Arc<Worker>, socket: StdListener, door: Door)
                 tokio::spawn(connection::serve_plain(arrival, stream));
             }
             Door::Tls | Door::Tunnel => {
-                tokio::spawn(connection::serve_tls(arrival, stream));
+                tokio::spawn(connection::serve_tls(arrival, Single(stream)));
             }
         }
     }

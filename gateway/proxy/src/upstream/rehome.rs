@@ -11,6 +11,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::wire;
+
 /// Registered with the runtime it was last attached to, or parked between two.
 #[derive(Debug)]
 pub(crate) enum Rehome {
@@ -69,7 +71,7 @@ impl AsyncWrite for Rehome {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().stream()?.poll_write_vectored(cx, bufs)
+        wire::poll_write_pieces(self.get_mut().stream()?, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
