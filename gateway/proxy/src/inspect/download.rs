@@ -144,7 +144,9 @@ pub(crate) async fn download(
     }
     let headers = response.headers();
     let reading = Reading::of(headers).map_err(|why| stop(why.into()))?;
-    let file = is_file(headers, expected.navigates());
+    // Only for those it makes a difference to.
+    let matters = expected.no_files.is_some() || expected.more.is_some();
+    let file = matters && is_file(headers, expected.navigates());
     if let (Some(refusal), true) = (expected.no_files, file) {
         return Err(Failure::Refused(refusal));
     }
