@@ -346,13 +346,11 @@ mod tests {
     /// A box that was level with the city a moment ago and has read the TPM's clock at `read`.
     fn in_an_outage(directory: &Path, read: Instant) -> Offline {
         let tpm = gateway_tpm::Config::new("swtpm:port=1", directory.join("tpm"));
-        let policy = Arc::new(Policy::built_in());
-        let granted = policy.offline();
         let offline = Offline::new(
             directory,
             Arc::new(LateVault::new(tpm)),
             watch::channel(FeedState::Connecting).1,
-            watch::channel(policy).1,
+            Arc::new(Posture::new()),
             watch::channel(None).1,
         );
         let clock = TpmClock {
@@ -363,12 +361,22 @@ mod tests {
             contact: Some(Contact {
                 at: posture::now(),
                 tpm: clock,
-                granted,
+                granted: Policy::built_in().offline(),
             }),
             tpm: Some((clock, read)),
             ..Known::default()
         };
         offline
+    }
+
+    #[test]
+    fn a_certificate_on_record_as_revoked_locks_although_the_feed_says_nothing_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let offline = in_an_outage(directory.path(), Instant::now());
+        assert!(offline.reading().is_ok());
+        let since = posture::now();
+        offline.posture.certificate(Certificate::Revoked { since });
+        assert_eq!(offline.reading(), Err(Locked::Refused));
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Database {
         most: usize,
     ) -> Result<Vec<Unjudged>, Error> {
         let rows = Row::judged_before(&self.connection, self.scanner_epoch()?, most)?;
-        self.to_be_judged(rows)
+        self.unjudged_of(rows)
     }
 
     pub(super) fn unseen_attachments(&self) -> Result<u64, Error> {

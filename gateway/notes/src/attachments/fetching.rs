@@ -336,11 +336,11 @@ impl Database {
     pub(crate) fn unjudged_attachments(&mut self, most: usize) -> Result<Vec<Unjudged>, Error> {
         let mut rows = Row::list(&self.connection, State::Fetched, State::Fetched)?;
         rows.truncate(most);
-        self.to_be_judged(rows)
+        self.unjudged_of(rows)
     }
 
     /// With their content; those without any are wanted again.
-    pub(super) fn to_be_judged(&mut self, rows: Vec<Row>) -> Result<Vec<Unjudged>, Error> {
+    pub(super) fn unjudged_of(&mut self, rows: Vec<Row>) -> Result<Vec<Unjudged>, Error> {
         let epoch = self.scanner_epoch()?;
         let (mut unjudged, mut lost) = (Vec::new(), Vec::new());
         let mut ciphers = Ciphers::new(self);
