@@ -69,6 +69,7 @@ async fn what_is_found_later_is_withdrawn_erased_and_stays_withdrawn() {
     let withdrawn = Standing::Refused(Refusal::Withdrawn);
     assert_eq!(standing(&store, "a").await, withdrawn);
     assert!(reading.piece(CHUNK as u64).await.unwrap().is_none());
+    drop(reading);
     assert!(read(&store, "s", "a").await.is_none());
     assert_eq!(files(directory.path()).len(), 1);
     let counts = store.attachment_counts(NOW).await.unwrap();
