@@ -38,9 +38,6 @@ const BEFORE: [(usize, &str); 9] = [
     (9, STAYS),
 ];
 
-/// As many are of the person who stays; of nobody are there more.
-pub(crate) const OF_WHO_STAYS: usize = 4;
-
 /// The note that is deleted during the day: one of [`BEFORE`].
 const DELETED: usize = 9;
 

@@ -39,13 +39,6 @@ pub(crate) fn found(directory: &Path, needles: &Needles) -> Vec<String> {
     found
 }
 
-/// Of these rows, those that a person's notes are.
-pub(crate) fn notes(rows: &Needles) -> impl Iterator<Item = &(String, Vec<u8>)> {
-    rows.iter().filter(|(what, _)| what == NOTE)
-}
-
-const NOTE: &str = "a note's row";
-
 /// The sealed rows of each person in the databases below `directory`: the person's tag, then the column's name and bytes.
 pub(crate) fn rows_by_person(directory: &Path) -> BTreeMap<String, Needles> {
     let mut all = Vec::new();
@@ -63,7 +56,7 @@ fn add_rows(file: &Path, rows: &mut BTreeMap<String, Needles>) {
     for (query, what) in [
         ("SELECT hex(tag), hex(key) FROM persons", "a wrapped key"),
         ("SELECT hex(tag), hex(body) FROM persons", "a person's row"),
-        ("SELECT hex(person), hex(body) FROM notes", NOTE),
+        ("SELECT hex(person), hex(body) FROM notes", "a note's row"),
     ] {
         for line in ask(file, query).lines() {
             let (person, value) = line.split_once('|').unwrap();
