@@ -12,9 +12,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
+use gateway_e2e::releases::publish;
 use test_harness::binaries::workspace;
 use test_harness::facility::{Facility, Options};
+use test_harness::signatures::{self, Signatures};
+use test_harness::wait;
 
 #[test]
 fn every_system_call_of_gatewayd_is_one_that_its_unit_allows() {
@@ -40,6 +44,17 @@ fn every_system_call_of_gatewayd_is_one_that_its_unit_allows() {
     assert!(refused.is_empty(), "the unit would refuse {refused:?}");
 
     let unit = unit();
+    let may_execute: Vec<&str> = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("ExecPaths="))
+        .flat_map(str::split_whitespace)
+        .map(|path| path.trim_start_matches('-'))
+        // Where the tests' own build lies; a box has it in /usr/bin.
+        .map(|path| {
+            path.strip_prefix("/usr/bin/gatewayd")
+                .map_or(path, |_| "/gatewayd")
+        })
+        .collect();
     let families = unit
         .lines()
         .find_map(|line| line.strip_prefix("RestrictAddressFamilies="))
@@ -61,13 +76,29 @@ fn every_system_call_of_gatewayd_is_one_that_its_unit_allows() {
             !(maps && both),
             "MemoryDenyWriteExecute= would refuse {line}"
         );
-        // The first is strace's own start of gatewayd.
+        // The first is strace's own start of gatewayd. A program that is searched for is tried in folders where it is not.
+        let executes = line.contains("execve(") && !line.contains("ENOENT");
         assert!(
-            !line.contains("execve(") || line.contains("/gatewayd\""),
+            !executes
+                || may_execute
+                    .iter()
+                    .any(|path| line.contains(&format!("{path}\""))),
             "NoExecPaths= would refuse {line}"
         );
     }
+    for program in TRIES_A_DATABASE {
+        let executed = format!("/{program}\"");
+        assert!(
+            trace
+                .lines()
+                .any(|line| line.contains("execve(") && line.contains(&executed)),
+            "no database was tried: the trace has no {program}"
+        );
+    }
 }
+
+/// The programs that one by one become the trial of a database.
+const TRIES_A_DATABASE: [&str; 3] = ["prlimit", "nice", "clamscan"];
 
 fn unit() -> String {
     fs::read_to_string(workspace().join("systemd/gatewayd.service")).unwrap()
@@ -83,6 +114,7 @@ fn watch_a_life_of_gatewayd() -> String {
         "-D",
         "-f",
         "-qq",
+        // Paths are shown in full whatever this says.
         "-s",
         "0",
         "-o",
@@ -111,6 +143,16 @@ fn watch_a_life_of_gatewayd() -> String {
         "{}",
         String::from_utf8_lossy(&page.stderr)
     );
+    // A new database is tried by another program, which lives under the same filter.
+    publish(&facility, &Signatures::built(signatures::now()).serial(2));
+    wait::until("the new database", Duration::from_secs(120), || {
+        facility
+            .gateway
+            .log()
+            .contains("event=\"antivirus-database\"")
+            .then_some(())
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", facility.gateway.log()));
     facility.gateway.process().stop();
     let lines = fs::read(&trace).unwrap();
     String::from_utf8_lossy(&lines).into_owned()
