@@ -3,6 +3,7 @@
 //!
 //! It does not: pretend to be any of them, know what a test asserts, or use an async runtime (callers bring their own).
 
+pub mod appliance;
 pub mod binaries;
 pub mod browser;
 pub mod city;

@@ -20,8 +20,16 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// # Errors
 /// When there is no such page or it ends with anything else; the error holds what it said.
 pub fn provision(gateway: &Gatewayd, number: &str, code: &str) -> Result<()> {
-    let visitor = Visitor::new(gateway.directory())?;
-    let page = visitor.open(&format!("{}setup", gateway.console_url()))?;
+    provision_at(&gateway.console_url(), gateway.directory(), number, code)
+}
+
+/// The same for a box of which only the console's address is known; cookies are kept in `directory`.
+///
+/// # Errors
+/// As [`provision`].
+pub fn provision_at(console_url: &str, directory: &Path, number: &str, code: &str) -> Result<()> {
+    let visitor = Visitor::new(directory)?;
+    let page = visitor.open(&format!("{console_url}setup"))?;
     let form = Form::find(&page, &["number", "access_code"])?;
     let mut answer = visitor.submit(
         &form.filled(&[("number", number), ("access_code", code)]),

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use test_harness::error::tail;
@@ -16,6 +17,7 @@ pub(crate) enum Purpose {
     Test,
     Bench,
     Fuzz,
+    Image,
     Everything,
 }
 
@@ -67,14 +69,14 @@ fn on_path(program: &str) -> bool {
     })
 }
 
-use Purpose::{Bench, Demo, Fuzz, Test};
+use Purpose::{Bench, Demo, Fuzz, Image, Test};
 
 const NEEDS: &[Need] = &[
     // To build: aws-lc and SQLite are compiled from C, the TPM stack is linked.
-    need(&["gcc"], &[Demo, Test, Bench, Fuzz]),
-    need(&["libc6-dev"], &[Demo, Test, Bench, Fuzz]),
-    need(&["pkg-config"], &[Demo, Test, Bench, Fuzz]),
-    need(&["libtss2-dev"], &[Demo, Test, Bench, Fuzz]),
+    need(&["gcc"], &[Demo, Test, Bench, Fuzz, Image]),
+    need(&["libc6-dev"], &[Demo, Test, Bench, Fuzz, Image]),
+    need(&["pkg-config"], &[Demo, Test, Bench, Fuzz, Image]),
+    need(&["libtss2-dev"], &[Demo, Test, Bench, Fuzz, Image]),
     // libtss2 opens the way to the TPM at run time (dlopen), by these names.
     need(
         &["libtss2-tcti-swtpm0t64", "libtss2-tcti-swtpm0"],
@@ -116,9 +118,11 @@ const NEEDS: &[Need] = &[
     need(&["sqlite3"], &[Test]),
     // libFuzzer is C++.
     need(&["g++"], &[Fuzz]),
-    // The bench: a Debian 13 tree for its peers, and the load.
-    need(&["mmdebstrap"], &[Bench]),
-    need(&["python3"], &[Bench]),
+    // A Debian 13 tree: the bench's peers, and the tools that make and boot the image (mkosi runs on this Python).
+    need(&["mmdebstrap"], &[Bench, Image, Test]),
+    need(&["python3"], &[Bench, Image, Test]),
+    need(&["git"], &[Image, Test]),
+    // The bench's load.
     need(&["wrk"], &[Bench]),
 ];
 
@@ -278,6 +282,29 @@ impl Authority {
         );
         Err(failed())
     }
+}
+
+/// The mirror this machine itself uses, so that nothing names one here.
+pub(crate) fn mirror() -> Result<String, String> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    files.extend(
+        std::fs::read_dir("/etc/apt/sources.list.d")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path()),
+    );
+    files
+        .iter()
+        .filter_map(|file| std::fs::read_to_string(file).ok())
+        .flat_map(|text| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .map(|word| word.trim_end_matches('/').to_owned())
+        .find(|word| word.starts_with("http") && word.ends_with("/debian"))
+        .ok_or_else(|| "no Debian mirror is named in the apt sources of this machine".to_owned())
 }
 
 #[cfg(test)]

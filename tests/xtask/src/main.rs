@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `fuzz`, `tuf-conformance` and `setup`.
+//! The project's own commands: `cargo xtask demo`, `test`, `bench`, `fuzz`, `image`, `tuf-conformance` and `setup`.
 //!
 //! It does not contain anything the product needs at run time.
 
@@ -13,6 +13,7 @@ mod conformance;
 mod debian;
 mod demo;
 mod fuzz;
+mod image;
 mod steps;
 mod suite;
 
@@ -40,6 +41,8 @@ enum Task {
     Bench(bench::Arguments),
     /// Feed the parsers with what nobody thought of, for a bounded time.
     Fuzz(fuzz::Arguments),
+    /// Build the bootable image from this tree: two slots, signed kernels, a disk for trying, a bill of materials.
+    Image(image::Arguments),
     /// Run the conformance suite of The Update Framework, from a checkout of it, against our client.
     TufConformance(conformance::Arguments),
     /// Only install the Debian packages that the other commands need.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Task::Test(_) | Task::TufConformance(_) => Purpose::Test,
         Task::Bench(_) => Purpose::Bench,
         Task::Fuzz(_) => Purpose::Fuzz,
+        Task::Image(_) => Purpose::Image,
         Task::Setup => Purpose::Everything,
     };
     if let Err(error) = debian::ensure(purpose) {
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         Task::Test(arguments) => suite::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Fuzz(arguments) => fuzz::run(&arguments),
+        Task::Image(arguments) => image::run(&arguments),
         Task::TufConformance(arguments) => conformance::run(&arguments),
         Task::Setup => ExitCode::SUCCESS,
     }

@@ -2,9 +2,11 @@
 //!
 //! It does not contain tests; it runs those of the workspace and the tools around them.
 
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
+use serde_json::Value;
 use test_harness::binaries;
 
 use crate::steps::Run;
@@ -15,9 +17,12 @@ pub(crate) struct Arguments {
     /// Only formatting, lints and the unit tests: no browser, no end-to-end tests.
     #[arg(long)]
     quick: bool,
+    /// Only the box itself: make the image for trying and boot it (root; about a quarter of an hour).
+    #[arg(long, conflicts_with = "quick")]
+    image: bool,
 }
 
-/// End-to-end tests start whole facilities; two at a time would only wait for each other.
+/// End-to-end tests start whole facilities: the tests of one program run one after the other.
 const SERIAL: &str = "gateway-e2e";
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
@@ -30,8 +35,12 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    style(&mut run);
-    if arguments.quick {
+    if !arguments.image {
+        style(&mut run);
+    }
+    if arguments.image {
+        booted(&mut run);
+    } else if arguments.quick {
         run.step(
             "unit tests",
             cargo(["test", "--workspace", "--lib", "--bins", "--no-fail-fast"]),
@@ -88,18 +97,7 @@ fn everything(run: &mut Run) {
             .arg(binaries::workspace().join("tests/e2e/axe-core.sh"))
             .current_dir(binaries::workspace()),
     );
-    run.step(
-        "end-to-end tests",
-        cargo([
-            "test",
-            "--package",
-            SERIAL,
-            "--no-fail-fast",
-            "--",
-            "--test-threads",
-            "1",
-        ]),
-    );
+    end_to_end(run);
     let mut documentation = cargo(["doc", "--workspace", "--no-deps"]);
     run.step(
         "documentation",
@@ -115,6 +113,88 @@ fn everything(run: &mut Run) {
         run.skip(
             "licences and advisories",
             "cargo-deny is not installed; the architecture test still holds the licences",
+        );
+    }
+}
+
+/// Whole facilities, two at a time: each waits for its own clocks and programs most of the time. What fills both processors
+/// by itself comes first, so that the end is not one long test alone.
+fn end_to_end(run: &mut Run) {
+    const NAME: &str = "end-to-end tests";
+    const LONGEST: [&str; 1] = ["store_crashes"];
+    const LANES: usize = 2;
+    let built = cargo([
+        "test",
+        "--package",
+        SERIAL,
+        "--no-run",
+        "--message-format",
+        "json",
+    ])
+    .stderr(Stdio::inherit())
+    .output();
+    let mut tests: Vec<(String, PathBuf)> = match built {
+        Ok(output) if output.status.success() => {
+            executables(&String::from_utf8_lossy(&output.stdout))
+        }
+        _ => {
+            // Compiled again, for its words.
+            run.step(NAME, cargo(["test", "--package", SERIAL, "--no-run"]));
+            return;
+        }
+    };
+    tests.sort_by_key(|(name, _)| {
+        let place = LONGEST.iter().position(|longest| name == longest);
+        (place.unwrap_or(LONGEST.len()), name.clone())
+    });
+    let folder = binaries::workspace().join("tests/e2e");
+    let commands = tests.into_iter().map(|(name, path)| {
+        let mut command = Command::new(path);
+        command
+            .args(["--test-threads", "1"])
+            .current_dir(&folder)
+            .env("RUST_BACKTRACE", "0");
+        (name, command)
+    });
+    run.in_lanes(NAME, LANES, commands.collect());
+}
+
+/// Name and path of every test program that cargo has built (its messages, one JSON object a line).
+fn executables(messages: &str) -> Vec<(String, PathBuf)> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["profile"]["test"] == true)
+        .filter_map(|message| {
+            let name = message["target"]["name"].as_str()?.to_owned();
+            Some((name, PathBuf::from(message["executable"].as_str()?)))
+        })
+        .collect()
+}
+
+/// The image, built and booted.
+fn booted(run: &mut Run) {
+    let image = cargo([
+        "run",
+        "--quiet",
+        "--package",
+        "xtask",
+        "--",
+        "image",
+        "--trial",
+    ]);
+    if run.step("bootable image", image) {
+        run.step(
+            "tests of the booted box",
+            cargo([
+                "test",
+                "--package",
+                SERIAL,
+                "--features",
+                "image",
+                "--test",
+                "image_boot",
+            ]),
         );
     }
 }

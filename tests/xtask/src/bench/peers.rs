@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use crate::debian::mirror;
+
 /// A Debian 13 tree with the peers in it.
 #[derive(Debug)]
 pub(crate) struct Tree {
@@ -110,29 +112,6 @@ impl Tree {
             })
             .unwrap_or_default()
     }
-}
-
-/// The mirror this machine itself uses, so that nothing names one here.
-fn mirror() -> Result<String, String> {
-    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
-    files.extend(
-        fs::read_dir("/etc/apt/sources.list.d")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path()),
-    );
-    files
-        .iter()
-        .filter_map(|file| fs::read_to_string(file).ok())
-        .flat_map(|text| {
-            text.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        })
-        .map(|word| word.trim_end_matches('/').to_owned())
-        .find(|word| word.starts_with("http") && word.ends_with("/debian"))
-        .ok_or_else(|| "no Debian mirror is named in the apt sources of this machine".to_owned())
 }
 
 /// nginx as relay: TLS in, mutual TLS out, connections kept.

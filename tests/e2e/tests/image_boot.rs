@@ -1,0 +1,264 @@
+//! The box itself, as the image makes it: a machine with firmware, a disk and a TPM, from the factory to a working day, through a
+//! power cut, and in the hands of somebody who changes its disk.
+//!
+//! `cargo xtask image --trial` makes the image beforehand. The machine is emulated, instruction by instruction; the tests of one
+//! box share it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what a test cannot do is its failure"
+)]
+
+use std::fs;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use test_harness::appliance::{self, Appliance};
+use test_harness::city::{self, City};
+use test_harness::clamd::eicar;
+use test_harness::{setup, wait};
+
+/// A start with everything emulated; a box takes a tenth.
+const START: Duration = Duration::from_secs(420);
+const SOON: Duration = Duration::from_secs(240);
+
+/// What is on the screen when its pages answer.
+const READY: &str = "Started gatewayd.service";
+
+/// A city with the keys that the image trusts, and a box as it leaves the factory.
+struct Stage {
+    city: City,
+    folder: tempfile::TempDir,
+    release: std::path::PathBuf,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let trial = appliance::trial();
+        let folder = tempfile::tempdir().unwrap();
+        copy(&trial.join("city"), &folder.path().join("city"));
+        let city = City::start(&folder.path().join("city"), city::Options::default()).unwrap();
+        Self {
+            city,
+            folder,
+            release: trial.join("out"),
+        }
+    }
+
+    fn box_from_the_factory(&self, name: &str) -> Appliance {
+        let mut appliance = Appliance::new(name, &self.release).unwrap();
+        appliance.switch_on(self.city.port()).unwrap();
+        appliance.wait_for(&[READY], START).unwrap();
+        appliance
+    }
+
+    /// curl, as somebody who trusts the city and keeps cookies; gives the status and the body.
+    fn visit(&self, arguments: &[&str]) -> (u16, String) {
+        let jar = self.folder.path().join("cookies");
+        let output = Command::new("curl")
+            .args(["--silent", "--noproxy", "*", "--max-time", "60", "--cacert"])
+            .arg(self.city.ca_file())
+            .arg("--cookie")
+            .arg(&jar)
+            .arg("--cookie-jar")
+            .arg(&jar)
+            .args(["--write-out", "\n%{http_code}"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (body, status) = text.rsplit_once('\n').unwrap_or(("", "0"));
+        (status.parse().unwrap_or(0), body.to_owned())
+    }
+
+    fn reaches(&self, url: &str) -> bool {
+        self.visit(&[url]).0 == 200
+    }
+
+    /// The state of one check in the newest report that the city has.
+    fn reported(&self, check: &str) -> Option<String> {
+        let reports = self.city.statistics().ok()?["reports"].clone();
+        let report = reports
+            .as_array()?
+            .iter()
+            .find(|report| report["kind"] == "status")?["last"]
+            .clone();
+        report["checks"]
+            .as_array()?
+            .iter()
+            .find(|entry| entry["id"] == check)
+            .map(|entry| entry["state"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp")
+        .arg("--recursive")
+        .args([from, to])
+        .status()
+        .unwrap();
+    assert!(status.success(), "{}", from.display());
+}
+
+#[test]
+fn a_box_from_the_factory_is_provisioned_relays_scans_and_survives_a_power_cut() {
+    let stage = Stage::new();
+    let mut appliance = stage.box_from_the_factory("factory");
+    let screen = appliance.screen();
+    assert!(screen.contains("Enrolling secure boot keys"), "{screen}");
+
+    // The manager's work, on the setup page.
+    let (number, code) = (
+        stage.city.text("certificate_number"),
+        stage.city.text("access_code"),
+    );
+    setup::provision_at(&appliance.console_url(), stage.folder.path(), number, code).unwrap();
+
+    // The staff's: the portal, a sign-in, and an upload that never reaches the city.
+    let portal = appliance.portal_url();
+    wait::until("the portal through the box", SOON, || {
+        stage.reaches(&portal).then_some(())
+    })
+    .unwrap();
+    let sign_in = |portal: &str| {
+        let users = stage.city.described()["users"].as_array().unwrap().clone();
+        let ours = &stage.city.described()["numbers"][0]["facility"];
+        let user = users
+            .iter()
+            .find(|user| &user["facility"] == ours && user["role"] == "staff")
+            .unwrap()
+            .clone();
+        let field = |name: &str| format!("{name}={}", user[name].as_str().unwrap());
+        stage
+            .visit(&[
+                "--location",
+                "--header",
+                &format!("Origin: {}", portal.trim_end_matches('/')),
+                "--data-urlencode",
+                &field("user_id"),
+                "--data-urlencode",
+                &field("password"),
+                &format!("{portal}staff/login"),
+            ])
+            .0
+    };
+    wait::until("a sign-in through the box", SOON, || {
+        (sign_in(&portal) == 200).then_some(())
+    })
+    .unwrap();
+    let infected = stage.folder.path().join("infected.txt");
+    fs::write(&infected, eicar()).unwrap();
+    let (status, page) = stage.visit(&[
+        "--data-binary",
+        &format!("@{}", infected.display()),
+        &format!("{portal}staff/login"),
+    ]);
+    assert_eq!(status, 403, "{page}");
+
+    // What the box says of its own start.
+    wait::until("a report of how the box booted", SOON, || {
+        (stage.reported("BOOT")? == "compliant").then_some(())
+    })
+    .unwrap();
+
+    // The plug is pulled; everything is still there, and nobody types anything.
+    appliance.cut_power();
+    appliance.switch_on(stage.city.port()).unwrap();
+    appliance.wait_for(&[READY], START).unwrap();
+    wait::until("the portal after the power cut", SOON, || {
+        stage.reaches(&portal).then_some(())
+    })
+    .unwrap();
+
+    a_disk_in_another_machine_opens_nothing(&stage, &mut appliance);
+    a_changed_root_is_noticed(&stage, &mut appliance);
+    a_kernel_that_we_did_not_sign_does_not_start(&stage, &mut appliance);
+}
+
+/// The disk is stolen, or the TPM was cleared: `/var` stays closed and the box does not start.
+fn a_disk_in_another_machine_opens_nothing(stage: &Stage, appliance: &mut Appliance) {
+    appliance.cut_power();
+    let mut thief = appliance.stolen_disk("thief").unwrap();
+    thief.switch_on(stage.city.port()).unwrap();
+    let seen = thief
+        .wait_for(&["Failed to start systemd-cryptsetup@var", READY], START)
+        .unwrap();
+    assert_eq!(seen, 0, "{}", thief.screen());
+    thief
+        .wait_for(&["reboot: Restarting system"], SOON)
+        .unwrap();
+    thief.cut_power();
+}
+
+/// One bit of the root file system is another: dm-verity stops the machine.
+fn a_changed_root_is_noticed(stage: &Stage, appliance: &mut Appliance) {
+    let before = flip(&appliance.disk(), root_a(&appliance.disk()) + 1024 + 16);
+    appliance.switch_on(stage.city.port()).unwrap();
+    let seen = appliance.wait_for(&["is corrupted", READY], START).unwrap();
+    assert_eq!(seen, 0, "{}", appliance.screen());
+    appliance.cut_power();
+    assert_ne!(
+        before,
+        flip(&appliance.disk(), root_a(&appliance.disk()) + 1024 + 16)
+    );
+}
+
+/// The command line in the kernel's file is another: its signature no longer holds, and the firmware does not start it.
+fn a_kernel_that_we_did_not_sign_does_not_start(stage: &Stage, appliance: &mut Appliance) {
+    let disk = fs::read(appliance.disk()).unwrap();
+    let needle = b"systemd.import_credentials=no";
+    let at = disk
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .unwrap();
+    drop(disk);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(appliance.disk())
+        .unwrap();
+    file.seek(SeekFrom::Start(at as u64)).unwrap();
+    file.write_all(b"systemd.import_credentials=on").unwrap();
+    file.sync_all().unwrap();
+    appliance.switch_on(stage.city.port()).unwrap();
+    let seen = appliance
+        .wait_for(&["Access denied", "Security Violation", READY], START)
+        .unwrap();
+    assert_ne!(seen, 2, "{}", appliance.screen());
+    appliance.cut_power();
+}
+
+/// Where slot A's root begins, from the partition table (UEFI 2.10 §5.3.3).
+fn root_a(disk: &Path) -> u64 {
+    let mut file = fs::File::open(disk).unwrap();
+    let mut table = vec![0; 128 * 16];
+    file.seek(SeekFrom::Start(1024)).unwrap();
+    file.read_exact(&mut table).unwrap();
+    let name: Vec<u8> = "renraku-root-a"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let entry = table
+        .chunks_exact(128)
+        .find(|entry| entry[56..].starts_with(&name))
+        .unwrap();
+    u64::from_le_bytes(entry[32..40].try_into().unwrap()) * 512
+}
+
+/// Turns one bit over; gives the byte as it was.
+fn flip(disk: &Path, at: u64) -> u8 {
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(disk)
+        .unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(&[byte[0] ^ 1]).unwrap();
+    file.sync_all().unwrap();
+    byte[0]
+}

@@ -1,0 +1,257 @@
+//! The box itself: the bootable image in QEMU, with a TPM of its own, firmware that starts without keys, and a line to the city
+//! and nothing else.
+//!
+//! It builds no image (`cargo xtask image` does) and does not know what is tested. QEMU emulates every instruction, so everything
+//! takes ten times as long as on a box.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::city::{BOX_HOST, PORTAL_HOST};
+use crate::{Child, Error, Program, Result, binaries, ports, wait};
+
+/// Where the box finds the city, whatever port that has outside.
+pub const CITY_ADDRESS: &str = "10.0.2.100:443";
+
+/// The firmware's identifier of this machine; the box's machine-id comes from it.
+const MACHINE: &str = "3f1c9c1e-5d1b-4a57-8e0e-0d8a8a5b9f01";
+
+/// Enters the tree of tools with the working directory as `/work`; the mounts end with the program.
+const ENTER: &str = r#"set -e
+mount --rbind "$2" "$1/work"
+mount --rbind /dev "$1/dev"
+mount -t proc proc "$1/proc"
+tree=$1; shift 2
+exec chroot "$tree" "$@""#;
+
+/// Starts the TPM, which ends with QEMU, and becomes QEMU. The box can reach one address, and that is the city's port here.
+const BOOT: &str = r#"set -e
+cd "$1"
+rm -f tpm/sock
+swtpm socket --tpm2 --tpmstate "dir=$1/tpm" --ctrl "type=unixio,path=$1/tpm/sock" --daemon --terminate
+exec qemu-system-x86_64 -machine q35,smm=on -smp 2 -m 2048 -cpu max -display none -no-user-config -nodefaults \
+  -serial file:serial.log -uuid "$2" \
+  -global driver=cfi.pflash01,property=secure,value=on \
+  -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd \
+  -drive if=pflash,format=raw,file=vars.fd \
+  -drive file=disk.img,format=raw,if=virtio,cache=writeback \
+  -chardev socket,id=tpm,path=tpm/sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0 \
+  -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng \
+  -netdev "user,id=lan,restrict=on,hostfwd=tcp:127.0.0.1:$3-:443,hostfwd=tcp:127.0.0.1:$4-:80,guestfwd=tcp:10.0.2.100:443-cmd:socat - TCP4:127.0.0.1:$5" \
+  -device virtio-net-pci,netdev=lan"#;
+
+/// Where `cargo xtask image` keeps its tools, and what the tools see as `/work`.
+fn home() -> PathBuf {
+    binaries::workspace().join("target/image")
+}
+
+/// The folder that `cargo xtask image --trial` fills: `city`, the city's state, and `out`, the release with its disk.
+pub fn trial() -> PathBuf {
+    home().join("trial")
+}
+
+/// A box that can be switched on and off.
+#[derive(Debug)]
+pub struct Appliance {
+    name: String,
+    directory: PathBuf,
+    https_port: u16,
+    http_port: u16,
+    process: Option<Child>,
+}
+
+impl Appliance {
+    /// A box as it leaves the factory: the disk of the release in `release`, an empty TPM, firmware without keys. It is off.
+    ///
+    /// # Errors
+    /// When there is no such disk or the copy cannot be made.
+    pub fn new(name: &str, release: &Path) -> Result<Self> {
+        let directory = home().join("work/boxes").join(name);
+        let unusable = |error: std::io::Error| {
+            Error::new(format!("{} cannot be used", directory.display())).because(error)
+        };
+        if directory.exists() {
+            fs::remove_dir_all(&directory).map_err(unusable)?;
+        }
+        fs::create_dir_all(directory.join("tpm")).map_err(unusable)?;
+        let disk = release.join("disk.img");
+        if !disk.is_file() {
+            return Err(Error::new(format!(
+                "{} is not there; `cargo xtask image --trial` makes it",
+                disk.display()
+            )));
+        }
+        copy(&disk, &directory.join("disk.img"))?;
+        copy(
+            &home().join("tools/usr/share/OVMF/OVMF_VARS_4M.fd"),
+            &directory.join("vars.fd"),
+        )?;
+        Ok(Self {
+            name: name.to_owned(),
+            directory,
+            https_port: ports::free()?,
+            http_port: ports::free()?,
+            process: None,
+        })
+    }
+
+    /// A copy of this box's disk in another machine: another TPM, firmware without keys.
+    ///
+    /// # Errors
+    /// When the copy cannot be made.
+    pub fn stolen_disk(&self, name: &str) -> Result<Self> {
+        Self::new(name, &self.directory)
+    }
+
+    /// Its disk, firmware variables, TPM state and serial line.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> PathBuf {
+        self.directory.join("disk.img")
+    }
+
+    /// The TLS port, on 127.0.0.1.
+    pub fn https_port(&self) -> u16 {
+        self.https_port
+    }
+
+    /// The port for clear HTTP, on 127.0.0.1.
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// The box's own console.
+    pub fn console_url(&self) -> String {
+        format!("https://{BOX_HOST}:{}/", self.https_port)
+    }
+
+    /// The liaison notebook through the box.
+    pub fn portal_url(&self) -> String {
+        format!("https://{PORTAL_HOST}:{}/", self.https_port)
+    }
+
+    /// Switches it on; the city is on `city_port` of this machine.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn switch_on(&mut self, city_port: u16) -> Result<()> {
+        let _ = fs::rename(
+            self.directory.join("serial.log"),
+            self.directory.join("serial-before.log"),
+        );
+        let inside = format!("/work/boxes/{}", self.name);
+        let process = Program::new("qemu", "unshare", self.directory.join("qemu.log"))
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                ENTER,
+                "sh",
+            ])
+            .arg(home().join("tools"))
+            .arg(home().join("work"))
+            .args(["sh", "-c", BOOT, "sh", &inside, MACHINE])
+            .args([
+                self.https_port.to_string(),
+                self.http_port.to_string(),
+                city_port.to_string(),
+            ])
+            .spawn()?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Pulls the plug.
+    pub fn cut_power(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// What it has shown on its serial line since it was switched on, without colours.
+    pub fn screen(&self) -> String {
+        let bytes = fs::read(self.directory.join("serial.log")).unwrap_or_default();
+        plain(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// Waits until the screen shows one of `texts`; gives which.
+    ///
+    /// # Errors
+    /// When none appears in time, or QEMU ends.
+    pub fn wait_for(&mut self, texts: &[&str], patience: Duration) -> Result<usize> {
+        let serial = self.directory.join("serial.log");
+        let process = self
+            .process
+            .as_mut()
+            .ok_or_else(|| Error::new("the box is switched off"))?;
+        let what = format!("the box to show {}", texts.join(" or "));
+        wait::for_process(process, &what, patience, || {
+            let bytes = fs::read(&serial).unwrap_or_default();
+            let screen = plain(&String::from_utf8_lossy(&bytes));
+            texts.iter().position(|text| screen.contains(text))
+        })
+        .map_err(|error| {
+            let screen = self.screen();
+            let lines: Vec<&str> = screen.lines().rev().take(40).collect();
+            let end: Vec<&str> = lines.into_iter().rev().collect();
+            Error::new(format!("the box showed at the end:\n{}", end.join("\n"))).because(error)
+        })
+    }
+}
+
+/// A copy that keeps holes: a disk is mostly empty.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let output = std::process::Command::new("cp")
+        .arg("--sparse=always")
+        .args([from, to])
+        .output()
+        .map_err(|error| Error::new("cp cannot be started").because(error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{} cannot be copied: {}",
+        from.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
+}
+
+/// Text without the terminal's control sequences (ECMA-48 §5.4).
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\u{1b}' if characters.clone().next() == Some('[') => {
+                characters.next();
+                for end in characters.by_ref() {
+                    if ('\u{40}'..='\u{7e}').contains(&end) {
+                        break;
+                    }
+                }
+            }
+            '\r' => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_not_part_of_what_is_shown() {
+        assert_eq!(
+            plain("[\u{1b}[0;32m  OK  \u{1b}[0m] Mounted\r\n"),
+            "[  OK  ] Mounted\n"
+        );
+    }
+}

@@ -1,0 +1,80 @@
+//! The signed kernels: for each slot one file with kernel, initial file system and the command line that names the root's hash
+//! (UAPI.5, unified kernel image), and the expected measurements that open `/var`.
+//!
+//! What it makes is the same for the same inputs but for the signatures, whose bytes depend on the key.
+
+use std::fs;
+
+use super::Site;
+use super::keys::Keys;
+
+/// Writes `release/uki-a.efi` and `release/uki-b.efi`.
+pub(super) fn make(site: &Site, root_hash: &str) -> Result<(), String> {
+    eprintln!("kernels: initrd, two signed images");
+    initrd(site)?;
+    let pattern = site.workspace.join("image/disk/cmdline");
+    let pattern =
+        fs::read_to_string(&pattern).map_err(|error| format!("{}: {error}", pattern.display()))?;
+    for slot in ["a", "b"] {
+        let line = pattern
+            .replace("@ROOT_HASH@", root_hash)
+            .replace("@DATA@", &partition(site, "root", slot)?)
+            .replace("@HASH@", &partition(site, "verity", slot)?);
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let file = site.work.join(format!("build/cmdline-{slot}"));
+        fs::write(&file, &line).map_err(|error| format!("{}: {error}", file.display()))?;
+        let version = fs::read_to_string(site.work.join("out/kernel-version"))
+            .map_err(|error| format!("kernel-version: {error}"))?;
+        site.tools.run(
+            "ukify",
+            &[
+                "build",
+                "--linux=/work/out/vmlinuz",
+                "--initrd=/work/build/initrd.cpio.zst",
+                &format!("--cmdline=@/work/build/cmdline-{slot}"),
+                "--os-release=@/work/out/system/usr/lib/os-release",
+                &format!("--uname={}", version.trim()),
+                "--signtool=sbsign",
+                &format!("--secureboot-private-key={}", Keys::path("db.key")),
+                &format!("--secureboot-certificate={}", Keys::path("db.crt")),
+                &format!("--pcr-private-key={}", Keys::path("pcr.key")),
+                &format!("--pcr-public-key={}", Keys::path("pcr.pub")),
+                // /var opens before the root is switched to, and at no other time.
+                "--phases=enter-initrd",
+                "--pcr-banks=sha256",
+                "--measure",
+                &format!("--output=/work/release/uki-{slot}.efi"),
+            ],
+        )?;
+    }
+    Ok(())
+}
+
+/// Packs the initial file system: sorted, owned by root, with one time.
+fn initrd(site: &Site) -> Result<(), String> {
+    let script = format!(
+        "cd /work/out/initrd && find . -exec touch --no-dereference --date=@{} {{}} + && \
+         find . -print0 | LC_ALL=C sort --zero-terminated | \
+         cpio --null --create --format=newc --reproducible --owner=0:0 --quiet | \
+         zstd --quiet --force -15 -o /work/build/initrd.cpio.zst",
+        site.epoch
+    );
+    site.tools.run("sh", &["-euc", &script]).map(drop)
+}
+
+/// The fixed UUID of a slot's partition, as the disk's layout names it.
+fn partition(site: &Site, kind: &str, slot: &str) -> Result<String, String> {
+    let folder = site.workspace.join("image/disk/repart");
+    let entries =
+        fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let label = format!("Label=renraku-{kind}-{slot}");
+    entries
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .find(|text| text.lines().any(|line| line == label))
+        .and_then(|text| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("UUID=").map(str::to_owned))
+        })
+        .ok_or_else(|| format!("image/disk/repart has no partition with {label}"))
+}

@@ -1,0 +1,222 @@
+//! `cargo xtask image`: the bootable image from this tree: two slots, signed kernels, a disk for trying, a bill of materials.
+//!
+//! mkosi installs Debian's packages; what follows is made here, each step by one program of a Debian 13 tree. It signs no
+//! release for boxes: `gateway-release` does. It boots nothing: the end-to-end tests do.
+
+mod bill;
+mod disk;
+mod enrolment;
+mod kernel;
+mod keys;
+mod root;
+mod tools;
+mod tree;
+mod trial;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use test_harness::{appliance, binaries};
+
+use keys::Keys;
+use tools::Tools;
+
+/// Options of `cargo xtask image`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// The city's folder: gateway.toml, city-anchor.pem and signed-channel-root.json, put into the image as they are, and
+    /// antivirus/, a release of databases for the first start.
+    #[arg(long, required_unless_present = "trial")]
+    city: Option<PathBuf>,
+    /// Make an image for trying, for a new reference city of its own, in target/image/trial: `city` keeps the city's state,
+    /// `out` the release. Programs are built without optimisation.
+    #[arg(long, conflicts_with_all = ["city", "out", "keys"])]
+    trial: bool,
+    /// The release's version; this tree's when not given.
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    image_version: String,
+    /// The folder with the keys for Secure Boot and for the policy of PCR 11. Made, for trying only, when not given.
+    #[arg(long)]
+    keys: Option<PathBuf>,
+    /// Where the release and the disk go.
+    #[arg(long, default_value = "target/image/out")]
+    out: PathBuf,
+    /// Ask for the newest packages again, and make everything anew.
+    #[arg(long)]
+    fresh: bool,
+    /// Build the programs without optimisation: much faster, for tests.
+    #[arg(long)]
+    debug: bool,
+}
+
+/// What every step knows.
+#[derive(Debug)]
+struct Site {
+    /// The checkout.
+    workspace: PathBuf,
+    /// `target/image`: tools, caches, and `work`, which the tools see as `/work`.
+    work: PathBuf,
+    tools: Tools,
+    version: String,
+    /// Seconds since 1970 that every file of the image carries: when the newest commit was made.
+    epoch: u64,
+}
+
+/// Makes everything and prints where it is, how large, and the root hash.
+pub(crate) fn run(arguments: &Arguments) -> ExitCode {
+    match make(arguments) {
+        Ok(report) => {
+            println!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn make(arguments: &Arguments) -> Result<String, String> {
+    let start = Instant::now();
+    let workspace = binaries::workspace()
+        .canonicalize()
+        .map_err(|error| error.to_string())?;
+    let home = workspace.join("target/image");
+    let site = Site {
+        work: home.join("work"),
+        tools: Tools::prepare(&home)?,
+        version: checked_version(&arguments.image_version)?,
+        epoch: newest_commit(&workspace)?,
+        workspace,
+    };
+    let release = site.work.join("release");
+    let forgotten = arguments.fresh.then_some(["cache", "out"]);
+    for folder in ["release", "build"]
+        .into_iter()
+        .chain(forgotten.into_iter().flatten())
+    {
+        let path = site.work.join(folder);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let keys = match &arguments.keys {
+        Some(folder) => Keys::given(folder, &site)?,
+        None => Keys::for_trying(&home, &site)?,
+    };
+    let programs = build(&site.workspace, arguments.debug || arguments.trial)?;
+    let (city, out) = match &arguments.city {
+        Some(city) => (city.clone(), site.workspace.join(&arguments.out)),
+        None => (trial::city()?, appliance::trial().join("out")),
+    };
+    tree::stage(&site, &city, &programs)?;
+    tree::build(&site, "system")?;
+    if arguments.fresh || !tree::initrd_is_current(&site) {
+        tree::build(&site, "initrd")?;
+        tree::initrd_was_built(&site)?;
+    }
+    bill::write(&site)?;
+    let root_hash = root::make(&site)?;
+    kernel::make(&site, &root_hash)?;
+    disk::make(&site, &keys)?;
+    put(&release, &out)?;
+    let out = out.canonicalize().unwrap_or(out);
+    let size = |name: &str| {
+        fs::metadata(out.join(name)).map_or(0, |data| data.len()) as f64 / f64::from(1 << 20)
+    };
+    Ok(format!(
+        "{} in {} s\nversion    {}\nroot hash  {root_hash}\nroot       {:.1} MiB, hash tree {:.1} MiB, kernel with initrd {:.1} MiB",
+        out.display(),
+        start.elapsed().as_secs(),
+        site.version,
+        size("root.img"),
+        size("root.verity"),
+        size("uki-a.efi"),
+    ))
+}
+
+/// A version is part of file names, of a partition's content and of the order in which the boot loader looks.
+fn checked_version(version: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'~';
+    if !version.is_empty() && version.len() <= 32 && version.bytes().all(plain) {
+        Ok(version.to_owned())
+    } else {
+        Err(format!(
+            "{version:?} is no version: letters, digits, dots and tildes, 32 at most"
+        ))
+    }
+}
+
+fn newest_commit(workspace: &Path) -> Result<u64, String> {
+    if let Some(given) = std::env::var_os("SOURCE_DATE_EPOCH") {
+        return given
+            .to_str()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| "SOURCE_DATE_EPOCH is not a number of seconds".to_owned());
+    }
+    let output = Command::new("git")
+        .args(["log", "-1", "--format=%ct"])
+        .current_dir(workspace)
+        .output()
+        .map_err(|error| format!("git: {error}"))?;
+    String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .map_err(|_| {
+            "git does not tell when the newest commit was made; set SOURCE_DATE_EPOCH".to_owned()
+        })
+}
+
+/// The programs of the box, built from this tree.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("gatewayd", "gateway-daemon"),
+    ("gatewayctl", "gateway-ctl"),
+    ("gateway-provision", "gateway-provisioning"),
+];
+
+fn build(workspace: &Path, debug: bool) -> Result<Vec<PathBuf>, String> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace).args(["build", "--locked"]);
+    if !debug {
+        command.arg("--release");
+    }
+    for (program, package) in PROGRAMS {
+        command.args(["--package", package, "--bin", program]);
+    }
+    match command.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => return Err(format!("cargo build: {status}")),
+        Err(error) => return Err(format!("cargo build: {error}")),
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace.join("target"), PathBuf::from);
+    let profile = if debug { "debug" } else { "release" };
+    Ok(PROGRAMS
+        .map(|(program, _)| target.join(profile).join(program))
+        .to_vec())
+}
+
+/// Moves what was made to where it was asked for.
+fn put(release: &Path, out: &Path) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{}: {error}", out.display());
+    let _ = fs::remove_dir_all(out);
+    if let Some(parent) = out.parent() {
+        fs::create_dir_all(parent).map_err(failed)?;
+    }
+    // Both are below the checkout, as a rule; where they are not, the copy keeps holes as holes.
+    if fs::rename(release, out).is_ok() {
+        return Ok(());
+    }
+    let status = Command::new("cp")
+        .args(["--recursive", "--sparse=always"])
+        .arg(release)
+        .arg(out)
+        .status()
+        .map_err(failed)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{} cannot be written", out.display()))
+    }
+}
