@@ -51,6 +51,11 @@ pub fn trial() -> PathBuf {
     home().join("trial")
 }
 
+/// The root file system of the newest image, as a tree.
+pub fn root_tree() -> PathBuf {
+    home().join("work/out/system")
+}
+
 /// A box that can be switched on and off.
 #[derive(Debug)]
 pub struct Appliance {
