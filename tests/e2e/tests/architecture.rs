@@ -29,7 +29,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("gateway-ctl", &["gateway-audit"]),
     ("gateway-city", &[]),
     ("gateway-tuf", &["gateway-city", "gateway-policy"]),
-    ("gateway-release", &["gateway-policy", "gateway-tuf"]),
+    ("gateway-updater", &["gateway-policy", "gateway-tuf"]),
+    // What is published is judged by the code that will judge it on the box.
+    (
+        "gateway-release",
+        &["gateway-policy", "gateway-tuf", "gateway-updater"],
+    ),
     (
         "gateway-proxy",
         &[
