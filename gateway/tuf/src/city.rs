@@ -130,7 +130,7 @@ fn starts_at(host: &str, response: &Response<Incoming>) -> Result<u64, Transport
         })
 }
 
-fn first_byte(content_range: &str) -> Option<u64> {
+pub(crate) fn first_byte(content_range: &str) -> Option<u64> {
     let (first, _) = content_range.strip_prefix("bytes ")?.split_once('-')?;
     first.parse().ok()
 }

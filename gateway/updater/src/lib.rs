@@ -7,16 +7,20 @@
 //! is on a disk before it was read back.
 
 pub mod authenticode;
+pub mod channel;
+pub mod config;
 pub mod decide;
 pub mod device;
 mod error;
 pub mod folder;
+pub mod health;
 pub mod hex;
 pub mod index;
 pub mod install;
 pub mod kernels;
 pub mod manifest;
 pub mod record;
+pub mod running;
 pub mod schedule;
 pub mod slot;
 pub mod source;
@@ -24,6 +28,7 @@ pub mod state;
 pub mod uki;
 pub mod verity;
 pub mod window;
+pub mod work;
 pub mod writer;
 
 pub use error::UpdateError;
