@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_RANGE, HOST, RANGE};
+use http::header::{HOST, RANGE};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
-use crate::city::first_byte;
+use crate::city::place;
 use crate::names::{check_metadata_name, check_target_name};
 use crate::transport::{Body, Fetching, Pieces, Transport, TransportError};
 
@@ -50,17 +50,11 @@ impl Line {
             StatusCode::NOT_FOUND => return Ok(None),
             _ => return Err(refusal(response).await),
         }
-        let starts_at = if response.status() == StatusCode::PARTIAL_CONTENT {
-            let place = response.headers().get(CONTENT_RANGE);
-            place
-                .and_then(|value| value.to_str().ok())
-                .and_then(first_byte)
-                .ok_or_else(|| TransportError::Line(io::ErrorKind::InvalidData.into()))?
-        } else {
-            0
-        };
+        let (starts_at, total) = place(&response)
+            .ok_or_else(|| TransportError::Line(io::ErrorKind::InvalidData.into()))?;
         Ok(Some(Body {
             starts_at,
+            total,
             pieces: Box::new(Answer {
                 body: response.into_body(),
                 _connection: connection,

@@ -44,6 +44,8 @@ pub enum TransportError {
 pub struct Body {
     /// The offset of the first byte: what was asked for, or 0 where ranges are not served.
     pub starts_at: u64,
+    /// The whole file's length in bytes, where the copy says it.
+    pub total: Option<u64>,
     /// The bytes, in pieces.
     pub pieces: Box<dyn Pieces>,
 }

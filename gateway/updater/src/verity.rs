@@ -131,28 +131,6 @@ pub fn verify(
     }
 }
 
-/// The root hash of data and tree, for whoever publishes them and knows none yet. Nothing but the superblock's form is checked.
-///
-/// # Errors
-/// [`VerityError::Read`], [`VerityError::Superblock`].
-pub fn root_hash(
-    data: &dyn Device,
-    data_length: u64,
-    tree: &dyn Device,
-) -> Result<Digest, VerityError> {
-    let mut first = vec![0; BLOCK];
-    tree.read_back(0, &mut first).map_err(VerityError::Read)?;
-    let superblock = Superblock::parse(&first).ok_or(VerityError::Superblock)?;
-    let blocks = usize::try_from(data_length / BLOCK as u64).map_err(|_| VerityError::Size)?;
-    let mut below = digests(data, 0, blocks, &superblock)?;
-    while below.len() > 1 {
-        below = packed(&below)
-            .map(|block| superblock.digest(&block))
-            .collect();
-    }
-    below.pop().ok_or(VerityError::Size)
-}
-
 /// Where each level begins and how many hash blocks it has, from the lowest up. On the disk the highest comes first, after the superblock.
 fn levels(data_blocks: usize) -> Vec<(usize, usize)> {
     let mut counts = Vec::new();
@@ -280,7 +258,7 @@ mod tests {
     }
 
     /// A tree made without the code above: recursion from the top, as the format's description goes.
-    fn tree(data: &[u8]) -> Vec<u8> {
+    fn tree(data: &[u8]) -> (Vec<u8>, Digest) {
         let salt: Vec<u8> = (0..32)
             .map(|n| u8::try_from(n % 16 * 0x11).unwrap())
             .collect();
@@ -310,9 +288,10 @@ mod tests {
             below = above(&below);
             levels.push(below.clone());
         }
+        let root_hash = sha256(&[&salt[..], &below].concat());
         levels.push(superblock);
         levels.reverse();
-        levels.concat()
+        (levels.concat(), root_hash)
     }
 
     fn devices(data: &[u8], tree: &[u8]) -> (tempfile::TempDir, Partition, Partition) {
@@ -336,7 +315,7 @@ mod tests {
     fn trees_of_veritysetup_are_verified() {
         for (blocks, root, length, digest) in BY_VERITYSETUP {
             let data = data(blocks);
-            let tree = tree(&data);
+            let (tree, found) = tree(&data);
             assert_eq!(tree.len() as u64, length, "{blocks}");
             assert_eq!(sha256(&tree), unhex(digest), "{blocks}: the very tree");
             let (_folder, on_data, on_tree) = devices(&data, &tree);
@@ -345,7 +324,6 @@ mod tests {
                     .map_err(|e| e.to_string())
             };
             assert_eq!(check(&unhex(root)), Ok(()), "{blocks}");
-            let found = root_hash(&on_data, data.len() as u64, &on_tree).unwrap();
             assert_eq!(found, unhex(root), "{blocks}");
             assert!(check(&[0; 32]).is_err(), "{blocks}");
         }
@@ -354,9 +332,8 @@ mod tests {
     #[test]
     fn one_bit_anywhere_is_seen() {
         let data = data(130);
-        let tree = tree(&data);
+        let (tree, root) = tree(&data);
         let (_folder, mut on_data, mut on_tree) = devices(&data, &tree);
-        let root = root_hash(&on_data, data.len() as u64, &on_tree).unwrap();
         let check = |data_on: &Partition, tree_on: &Partition| {
             let (data, tree) = (data.len() as u64, tree.len() as u64);
             verify(data_on, data, tree_on, tree, &root)
@@ -378,9 +355,8 @@ mod tests {
     #[test]
     fn a_tree_for_another_amount_of_data_is_refused() {
         let data = data(130);
-        let tree = tree(&data);
+        let (tree, root) = tree(&data);
         let (_folder, on_data, on_tree) = devices(&data, &tree);
-        let root = root_hash(&on_data, data.len() as u64, &on_tree).unwrap();
         for (data, tree) in [
             (data.len() - BLOCK, tree.len()),
             (data.len() + BLOCK, tree.len()),

@@ -53,7 +53,7 @@ pub struct Origin {
     pub kept: u64,
     /// Bytes copied from the running slot.
     pub copied: u64,
-    /// Bytes fetched.
+    /// Bytes that came, which is a little more than was taken: pieces do not end where blocks do.
     pub fetched: u64,
 }
 
