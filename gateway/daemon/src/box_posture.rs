@@ -84,8 +84,7 @@ fn released(newest: &Newest) -> Release {
     Release {
         version: newest.version.clone(),
         published: Timestamp(newest.published_at.unix_timestamp()),
-        // Named by the updater's part, which brings images; nothing is claimed before.
-        root_hash: None,
+        root_hash: newest.root_hash.clone(),
         bill_of_materials: newest
             .files
             .iter()

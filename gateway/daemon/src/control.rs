@@ -1,7 +1,7 @@
 //! The control socket: what `gatewayctl` asks. Read-only: nothing that is asked here changes anything.
 //!
 //! A UNIX socket, mode 0660. A request is one line of JSON of at most 4 KiB, `{"version":1,"ask":"status"}`, `"report"`,
-//! `"accesses"` or `"notes"`; the answer is one line, `{"version":1,"status":{…}}`, `{"version":1,"report":{…}}`, …, or `{"version":1,"error":"…"}`.
+//! `"accesses"`, `"notes"` or `"health"`; the answer is one line, `{"version":1,"status":{…}}`, `{"version":1,"report":{…}}`, …, or `{"version":1,"error":"…"}`.
 
 mod answers;
 
@@ -25,14 +25,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests answered at one time.
 const AT_ONCE: usize = 4;
 
-/// Where the socket is: in the service's runtime directory, or in the state directory when not started by systemd.
+/// Where a socket is: in the service's runtime directory, or in the state directory when not started by systemd.
 #[must_use]
-pub(crate) fn path(state_dir: &Path) -> PathBuf {
+pub(crate) fn socket(state_dir: &Path, name: &str) -> PathBuf {
     // RuntimeDirectory= in the unit; several would be separated by colons (systemd.exec(5)).
     let runtime = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
-    runtime
-        .unwrap_or_else(|| state_dir.to_owned())
-        .join("control.sock")
+    runtime.unwrap_or_else(|| state_dir.to_owned()).join(name)
 }
 
 /// Makes the socket, in place of one that a daemon before left behind; the state's lock says that none is running.
@@ -63,6 +61,7 @@ enum Ask {
     Report,
     Accesses,
     Notes,
+    Health,
 }
 
 /// Answers until the process ends.
@@ -124,6 +123,12 @@ async fn reply(line: &[u8], answers: &Answers) -> Value {
             ask: Ask::Notes,
         }) => {
             json!({ "version": VERSION, "notes": answers.progress.for_control().await })
+        }
+        Ok(Request {
+            version: VERSION,
+            ask: Ask::Health,
+        }) => {
+            json!({ "version": VERSION, "health": answers.health().await })
         }
         Ok(_) => json!({ "version": VERSION, "error": "another version of the protocol" }),
         Err(_) => json!({ "version": VERSION, "error": "not a request" }),

@@ -13,7 +13,7 @@ use gateway_audit::{AuditSink, Event};
 use gateway_policy::{
     BreakGlass, BreakGlassError, Certificate, Check, DeviceId, DeviceStanding, Effect, Evidence,
     Gate, Grade, Ledger, Machine, Observation, Observed, Policy, Rule, Snapshot, Source, Standing,
-    Subject, Timestamp, Transition, Waiver, WaiverError,
+    State, Subject, Timestamp, Transition, Waiver, WaiverError,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -43,6 +43,8 @@ pub(crate) struct Posture {
     policies: watch::Sender<Arc<Policy>>,
     /// Where those who act on the board write down what they did.
     audit: OnceLock<AuditSink>,
+    /// When this process opened it, in the ledger's time.
+    opened: Timestamp,
 }
 
 #[derive(Debug)]
@@ -138,6 +140,7 @@ impl Posture {
         let snapshot = ledger.snapshot(now, certificate, standing);
         let policy = Arc::clone(snapshot.policy());
         Self {
+            opened: snapshot.time(now),
             board: Mutex::new(Board {
                 ledger,
                 certificate,
@@ -151,6 +154,15 @@ impl Posture {
             policies: watch::channel(policy).0,
             audit: OnceLock::new(),
         }
+    }
+
+    /// True when there was good evidence for a check of the box since this process began, and nothing worse after it.
+    pub(crate) fn is_proved_since_the_start(&self, check: Check) -> bool {
+        let snapshot = self.snapshot();
+        snapshot.own(check).is_some_and(|entry| {
+            entry.state(snapshot.time(now())) == State::Compliant
+                && entry.proof().is_some_and(|at| at >= self.opened)
+        })
     }
 
     /// Says what the box runs on.

@@ -81,7 +81,8 @@ impl Progress {
         (store.status().await.ok(), counts.unwrap_or_default())
     }
 
-    fn is_caught_up(&self) -> bool {
+    /// Whether the city answers and the box is level with it.
+    pub(crate) fn is_caught_up(&self) -> bool {
         matches!(*self.feed.borrow(), FeedState::CaughtUp { .. })
     }
 }

@@ -120,7 +120,7 @@ impl Opened {
             roots: self.roots,
         };
         tasks.spawn(reporting.run());
-        let socket = control::path(state_dir);
+        let socket = control::socket(state_dir, "control.sock");
         match control::open(&socket) {
             Ok(listener) => {
                 let answers = Answers {

@@ -7,6 +7,7 @@
 
 mod medium;
 mod policies;
+mod relay;
 mod staging;
 
 use std::io;
@@ -79,6 +80,9 @@ pub(crate) struct Newest {
     /// When it was published (RFC 3339): from then on, running another one is being behind.
     #[serde(with = "time::serde::rfc3339")]
     pub(crate) published_at: time::OffsetDateTime,
+    /// The root hash of its image, lower-case hexadecimal; `None` for a release without an image.
+    #[serde(default)]
+    pub(crate) root_hash: Option<String>,
     /// Its files.
     #[serde(default)]
     pub(crate) files: Vec<ReleasedFile>,
@@ -119,6 +123,8 @@ pub(crate) async fn start(
     (hints, refusals): (Arc<Notify>, watch::Sender<Option<Refusal>>),
     tasks: &mut JoinSet<()>,
 ) -> Taken {
+    let endpoint = config.city.gateway_api.clone();
+    relay::start(&config.state_dir, endpoint, tls.clone(), tasks);
     let (databases, release) = (watch::Sender::new(None), watch::Sender::new(None));
     let taken = Taken {
         databases: databases.subscribe(),

@@ -42,6 +42,7 @@ mod rule;
 mod snapshot;
 mod threshold;
 mod timestamp;
+pub mod version;
 mod waiver;
 
 pub use asked::{Area, Asked};

@@ -7,6 +7,7 @@
 mod boot;
 mod clock;
 mod evidence;
+mod link;
 mod release;
 mod system;
 mod uevent;

@@ -2,6 +2,8 @@
 //!
 //! Each is one call of the library and one sentence.
 
+mod add;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,13 +11,14 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gateway_policy::Timestamp;
 use gateway_release::{
-    Algorithm, AntivirusRelease, Canary, Cost, Days, OnlineKeys, Plan, PublicKey, ReleaseError,
-    Repository, Role, RolePlan, SecretKey,
+    Algorithm, Cost, Days, OnlineKeys, Plan, PublicKey, ReleaseError, Repository, Role, RolePlan,
+    SecretKey,
 };
 use gateway_tuf::{Client, Duties, Limits, Medium, Store};
 use time::OffsetDateTime;
 
 use crate::passphrase::obtain;
+use add::{Add, add};
 
 /// 施設ゲートウェイへの配信に署名し、公開する / Signs and publishes for the city's facility gateways.
 ///
@@ -129,52 +132,6 @@ enum KeyTask {
     Id {
         /// 公開鍵(.pub) / the public key
         public: PathBuf,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Add {
-    /// ポリシー / the facility policy
-    Policy {
-        #[command(flatten)]
-        at: At,
-        /// ポリシーのJSON / the policy
-        file: PathBuf,
-    },
-    /// ウイルス定義 / an antivirus database
-    Antivirus {
-        #[command(flatten)]
-        at: At,
-        /// 定義ファイルだけが入ったフォルダー / a folder with the database's files and nothing else
-        folder: PathBuf,
-        /// 通し番号(前回より大きい) / the serial, higher than before
-        #[arg(long)]
-        serial: u64,
-        /// 定義が作られた日時(RFC 3339) / when it was built
-        #[arg(long)]
-        built_at: String,
-        /// 使ってよい期限(RFC 3339) / until when it may be used
-        #[arg(long)]
-        expires: String,
-        /// この定義だけに入っているカナリアのシグネチャー名 / the name of the signature that only this release has
-        #[arg(long)]
-        canary_signature: String,
-        /// そのシグネチャーが検出する無害な文字列 / the harmless text that it finds
-        #[arg(long)]
-        canary_content: String,
-    },
-    /// ソフトウェア / a software release
-    Release {
-        #[command(flatten)]
-        at: At,
-        /// リリースのファイルだけが入ったフォルダー / a folder with the release's files and nothing else
-        folder: PathBuf,
-        /// 版 / the version
-        #[arg(long)]
-        version: String,
-        /// 対象の機種 / the hardware it is for
-        #[arg(long)]
-        hardware: String,
     },
 }
 
@@ -448,55 +405,6 @@ fn plan(init: &Init) -> Result<Plan, ReleaseError> {
     Plan::new(roles)
 }
 
-fn add(add: &Add, now: OffsetDateTime) -> Result<String, ReleaseError> {
-    let repository = match add {
-        Add::Policy { at, file } => {
-            let repository = at.open()?;
-            let policy =
-                std::fs::read(file).map_err(|error| ReleaseError::File(file.clone(), error))?;
-            repository.add_policy(&policy, now)?;
-            repository
-        }
-        Add::Antivirus {
-            at,
-            folder,
-            serial,
-            built_at,
-            expires,
-            canary_signature,
-            canary_content,
-        } => {
-            let repository = at.open()?;
-            let release = AntivirusRelease {
-                serial: *serial,
-                built_at: moment(built_at)?,
-                expires: moment(expires)?,
-                files: Vec::new(),
-                canary: Canary {
-                    signature: canary_signature.clone(),
-                    content: canary_content.clone(),
-                },
-            };
-            repository.add_antivirus(folder, &release, now)?;
-            repository
-        }
-        Add::Release {
-            at,
-            folder,
-            version,
-            hardware,
-        } => {
-            let repository = at.open()?;
-            repository.add_release(folder, version, hardware, now)?;
-            repository
-        }
-    };
-    Ok(format!(
-        "{}署名を待ちます (waits for signatures)",
-        repository.show()?
-    ))
-}
-
 fn renew(
     repository: &Repository,
     role: Role,
@@ -584,12 +492,6 @@ fn read_keys(paths: &[PathBuf], phrase: Option<&Path>) -> Result<Vec<SecretKey>,
 fn read_key(path: &Path, phrase: Option<&Path>) -> Result<SecretKey, ReleaseError> {
     let phrase = obtain(phrase, &path.display().to_string(), false)?;
     SecretKey::read(path, &phrase)
-}
-
-fn moment(text: &str) -> Result<String, ReleaseError> {
-    OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339)
-        .map(|_| text.to_owned())
-        .map_err(|_| ReleaseError::Malformed(text.to_owned()))
 }
 
 fn names(roles: &[Role]) -> String {

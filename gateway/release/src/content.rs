@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use gateway_policy::{Policy, PolicyContext, PolicyError, Timestamp, VersionFloor};
 use gateway_tuf::check_target_name;
 use gateway_tuf::form::{ANTIVIRUS_TARGET, POLICY_TARGET, RELEASE_TARGET};
+use gateway_updater::manifest::INDEX;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use crate::image;
 use crate::manifest::{digest, digest_of, list};
 use crate::repository::write;
 use crate::staging::rfc3339;
@@ -86,24 +88,25 @@ impl Repository {
         Ok(release)
     }
 
-    /// Stages a software release: the files of `folder` as `releases/<version>/…`, and `releases/current.json`. The release
-    /// before it stays listed, older ones go.
+    /// Stages a software release: the files of `folder` as `releases/<version>/…` with their block index, and
+    /// `releases/current.json`. The release before it stays listed, older ones go.
     ///
     /// # Errors
-    /// When a file or the version cannot be part of a target's name.
+    /// When a file or the version cannot be part of a target's name, and when image, hash tree, kernels and root hash do not fit each other
+    /// or a box would not understand the description.
     pub fn add_release(
         &self,
         folder: &Path,
-        version: &str,
-        hardware: &str,
+        release: &SoftwareRelease,
         now: OffsetDateTime,
     ) -> Result<SoftwareRelease, ReleaseError> {
+        let version = &release.version;
         let mut draft = self.draft(Role::Releases, now, Days::of(Role::Releases))?;
         let before = self
             .target_content(&draft, RELEASE_TARGET)
             .and_then(|bytes| serde_json::from_slice::<SoftwareRelease>(&bytes).ok());
         if let Some(before) = &before
-            && before.version == version
+            && before.version == *version
         {
             return Err(ReleaseError::NotNewer {
                 what: "版",
@@ -111,19 +114,32 @@ impl Repository {
                 now: version.to_owned(),
             });
         }
+        let index = image::check(folder, release.root_hash.as_deref())?;
         keep_only(
             &mut draft,
             Role::Releases,
             before.map(|before| before.version).as_deref(),
         );
         let prefix = format!("{}/{version}", Role::Releases.name());
+        let mut files = self.add_folder(&mut draft, folder, &prefix)?;
+        if let Some(index) = index {
+            let (sha256, size) = digest_of(&index);
+            let name = INDEX.to_owned();
+            self.add_bytes(
+                &mut draft,
+                &format!("{prefix}/{name}"),
+                &index,
+                &Value::Null,
+            )?;
+            files.push(crate::Listed { name, sha256, size });
+        }
         let release = SoftwareRelease {
-            version: version.to_owned(),
             published_at: rfc3339(now),
-            hardware: hardware.to_owned(),
-            files: self.add_folder(&mut draft, folder, &prefix)?,
+            files,
+            ..release.clone()
         };
-        let custom = json!({ "version": version, "hardware": hardware });
+        image::check_description(&release)?;
+        let custom = json!({ "version": version, "hardware": release.hardware });
         self.add_manifest(&mut draft, RELEASE_TARGET, &release, &custom)?;
         self.stage(Role::Releases, &draft)?;
         Ok(release)

@@ -83,6 +83,9 @@ pub enum ReleaseError {
         /// What was given.
         now: String,
     },
+    /// The parts of a release do not fit each other.
+    #[error("リリースの部品が互いに合いません (the parts of the release do not fit each other)")]
+    Image(#[source] crate::ImageError),
     /// The policy has a fault.
     #[error("ポリシーに誤りがあります (the policy is faulty): {0}")]
     Policy(String),

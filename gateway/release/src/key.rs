@@ -11,6 +11,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _,
 };
 use gateway_tuf::form::canonical;
+use pkcs8::der::pem::encode_string;
 use pkcs8::pkcs5::{pbes2, scrypt};
 use pkcs8::{EncryptedPrivateKeyInfo, LineEnding, PrivateKeyInfo, SecretDocument};
 use serde::{Deserialize, Serialize};
@@ -193,7 +194,7 @@ impl SecretKey {
             Pair::P256(pair) => {
                 let mut der = P256_SPKI.to_vec();
                 der.extend_from_slice(pair.public_key().as_ref());
-                let pem = pkcs8::der::pem::encode_string("PUBLIC KEY", LineEnding::LF, &der);
+                let pem = encode_string("PUBLIC KEY", LineEnding::LF, &der);
                 ("ecdsa", "ecdsa-sha2-nistp256", pem.unwrap_or_default())
             }
             Pair::Ed25519(pair) => ("ed25519", "ed25519", hex(pair.public_key().as_ref())),

@@ -8,6 +8,7 @@
 mod authority;
 mod content;
 mod error;
+mod image;
 mod key;
 mod manifest;
 mod plan;
@@ -18,8 +19,9 @@ mod show;
 mod staging;
 
 pub use error::ReleaseError;
+pub use image::ImageError;
 pub use key::{Algorithm, Cost, Passphrase, PublicKey, SecretKey};
-pub use manifest::{AntivirusRelease, Canary, Listed, SoftwareRelease};
+pub use manifest::{AntivirusRelease, Canary, Listed, SoftwareRelease, Wave};
 pub use plan::{Days, Plan, RolePlan};
 pub use prune::Pruned;
 pub use repository::{OnlineKeys, Repository};

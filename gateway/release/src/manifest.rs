@@ -53,8 +53,42 @@ pub struct SoftwareRelease {
     pub published_at: String,
     /// The hardware it is for.
     pub hardware: String,
+    /// The root hash of its image, lower-case hexadecimal; without one there is no image in it, and no box installs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_hash: Option<String>,
+    /// Which boxes take it when; empty for all at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<Wave>,
+    /// From when on boxes do not wait for their facility's window, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
     /// The release's files.
     pub files: Vec<Listed>,
+}
+
+impl SoftwareRelease {
+    /// A release without an image, for all boxes at once; what is published fills in the rest.
+    #[must_use]
+    pub fn new(version: &str, hardware: &str) -> Self {
+        Self {
+            version: version.to_owned(),
+            published_at: String::new(),
+            hardware: hardware.to_owned(),
+            root_hash: None,
+            schedule: Vec::new(),
+            deadline: None,
+            files: Vec::new(),
+        }
+    }
+}
+
+/// A wave of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wave {
+    /// When it begins, RFC 3339.
+    pub not_before: String,
+    /// Of a thousand boxes, how many have taken part when it has begun.
+    pub per_mille: u16,
 }
 
 /// The plain files of a folder, by name, with their digests.

@@ -146,6 +146,7 @@ impl ClearHttp {
         match response.status() {
             StatusCode::OK => Ok(Some(Body {
                 starts_at: 0,
+                total: None,
                 pieces: Box::new(Answer(response.into_body())),
             })),
             StatusCode::NOT_FOUND => Ok(None),

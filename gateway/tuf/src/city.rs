@@ -9,7 +9,7 @@ use bytes::Bytes;
 use gateway_city::https::{HttpsConnection, date, expect_success, next_piece};
 use gateway_city::{CityError, Endpoint, Timeouts};
 use gateway_policy::Timestamp;
-use http::header::{CONTENT_RANGE, RANGE};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -62,9 +62,15 @@ impl City {
         let response = expect_success(host, &self.timeouts, response)
             .await
             .map_err(TransportError::City)?;
-        let starts_at = starts_at(host, &response)?;
+        let (starts_at, total) = place(&response).ok_or_else(|| {
+            TransportError::City(CityError::Protocol {
+                host: host.clone(),
+                what: "a part without its place",
+            })
+        })?;
         Ok(Some(Body {
             starts_at,
+            total,
             pieces: Box::new(Answer {
                 host: host.clone(),
                 timeouts: self.timeouts,
@@ -112,27 +118,24 @@ impl City {
     }
 }
 
-/// The offset a 206 begins at (RFC 9110 §14.4: `bytes 7-9/10`); 0 for a whole answer.
-fn starts_at(host: &str, response: &Response<Incoming>) -> Result<u64, TransportError> {
-    if response.status() != StatusCode::PARTIAL_CONTENT {
-        return Ok(0);
+/// The offset that an answer begins at, and the whole length where it is said: a 206 says both in `Content-Range` (RFC 9110 §14.4:
+/// `bytes 7-9/10`), a whole answer its length.
+pub(crate) fn place(response: &Response<Incoming>) -> Option<(u64, Option<u64>)> {
+    let header = |name| {
+        let value = response.headers().get(name)?;
+        value.to_str().ok()
+    };
+    if response.status() == StatusCode::PARTIAL_CONTENT {
+        return header(CONTENT_RANGE).and_then(part);
     }
-    response
-        .headers()
-        .get(CONTENT_RANGE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(first_byte)
-        .ok_or_else(|| {
-            TransportError::City(CityError::Protocol {
-                host: host.to_owned(),
-                what: "a part without its place",
-            })
-        })
+    let length = header(CONTENT_LENGTH).and_then(|text| text.parse().ok());
+    Some((0, length))
 }
 
-fn first_byte(content_range: &str) -> Option<u64> {
-    let (first, _) = content_range.strip_prefix("bytes ")?.split_once('-')?;
-    first.parse().ok()
+fn part(content_range: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = content_range.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.parse().ok()?, total.parse().ok()))
 }
 
 impl Transport for City {
@@ -173,10 +176,10 @@ mod tests {
 
     #[test]
     fn the_place_of_a_part_is_read() {
-        assert_eq!(first_byte("bytes 7-9/10"), Some(7));
-        assert_eq!(first_byte("bytes 0-0/*"), Some(0));
+        assert_eq!(part("bytes 7-9/10"), Some((7, Some(10))));
+        assert_eq!(part("bytes 0-0/*"), Some((0, None)));
         for wrong in ["bytes */10", "7-9/10", "bytes -9/10", ""] {
-            assert_eq!(first_byte(wrong), None, "{wrong}");
+            assert_eq!(part(wrong), None, "{wrong}");
         }
     }
 }

@@ -6,11 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{Context, SHA256, SHA512};
+use bytes::Bytes;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::names::with_hash;
 use crate::pace::Allowance;
+use crate::transport::Body;
 use crate::{Refused, Target, Trusted};
 
 /// Attempts in one call that bring nothing new before it gives up for this time.
@@ -120,6 +122,33 @@ impl Trusted {
         }
     }
 
+    /// Opens a target from the offset `from` on, *without* checking what comes: for a caller that holds a signed digest of every block
+    /// of it, and takes no block that is not right.
+    ///
+    /// # Errors
+    /// [`Refused`] when it is not to be had.
+    pub async fn open_unchecked(&self, target: &Target, from: u64) -> Result<Unchecked, Refused> {
+        self.check_length(target)?;
+        let path = self.path_of(target)?;
+        let allowance = Allowance::new(&self.limits.pace, target.length.saturating_sub(from));
+        let opened = allowance
+            .wait(&target.name, self.transport.target(&path, from))
+            .await?
+            .map_err(|error| Refused::unreachable(&path, error))?;
+        let body = opened.ok_or_else(|| missing(&path))?;
+        if body.starts_at > from {
+            return Err(missing(&path));
+        }
+        Ok(Unchecked {
+            target: target.name.clone(),
+            allowance,
+            // Where ranges are not served, what comes before is read over.
+            skip: from - body.starts_at,
+            left: target.length.saturating_sub(from),
+            body,
+        })
+    }
+
     fn check_length(&self, target: &Target) -> Result<(), Refused> {
         if target.length <= self.limits.target {
             return Ok(());
@@ -208,6 +237,43 @@ impl Trusted {
         }
         tokio::fs::remove_file(part).await.map_err(disk)?;
         Err(wrong(target))
+    }
+}
+
+/// Bytes of a target that nobody has checked yet.
+#[derive(Debug)]
+pub struct Unchecked {
+    target: String,
+    allowance: Allowance,
+    skip: u64,
+    left: u64,
+    body: Body,
+}
+
+impl Unchecked {
+    /// The next bytes; `None` at the end of the target or of what comes.
+    ///
+    /// # Errors
+    /// [`Refused::SlowRetrieval`], and [`Refused::Unreachable`] when it breaks off.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Refused> {
+        while self.left > 0 {
+            let next = self.allowance.next(&self.target, &mut self.body).await?;
+            let next = next.map_err(|error| Refused::unreachable(&self.target, error))?;
+            let Some(mut piece) = next else {
+                return Ok(None);
+            };
+            let length = piece.len() as u64;
+            let skipped = self.skip.min(length);
+            self.skip -= skipped;
+            // Both at most the piece's own length.
+            drop(piece.split_to(usize::try_from(skipped).unwrap_or(piece.len())));
+            piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
+            if !piece.is_empty() {
+                self.left -= piece.len() as u64;
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -45,8 +45,10 @@ impl Medium {
         };
         file.seek(SeekFrom::Start(from))
             .map_err(TransportError::Medium)?;
+        let total = file.metadata().map_err(TransportError::Medium)?.len();
         Ok(Some(Body {
             starts_at: from,
+            total: Some(total),
             pieces: Box::new(FilePieces { file: Some(file) }),
         }))
     }

@@ -46,7 +46,10 @@ pub fn check_target_name(name: &str) -> Result<(), UnsafeName> {
 }
 
 /// Takes a metadata file's name: one segment, as [`encode_role`] makes it.
-pub(crate) fn check_metadata_name(name: &str) -> Result<(), UnsafeName> {
+///
+/// # Errors
+/// [`UnsafeName`] for everything else.
+pub fn check_metadata_name(name: &str) -> Result<(), UnsafeName> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-~%".contains(&byte);
     if name.ends_with(".json")
         && name.len() <= LONGEST

@@ -1,4 +1,4 @@
-//! Where the repository's files come from: the line, or a medium carried in by hand.
+//! Where the repository's files come from: the line, gatewayd's relay of it, or a medium carried in by hand.
 //!
 //! A transport believes nothing and checks no signature. It bounds nothing either but its own patience: how much may come and
 //! how slowly is judged by whoever reads (`pace`).
@@ -20,6 +20,15 @@ pub enum TransportError {
     /// There is no facility certificate to ask with.
     #[error("there is no facility certificate yet")]
     NoCertificate,
+    /// The box's own relay cannot be asked.
+    #[error("gatewayd's socket for the signed channel cannot be asked")]
+    Line(#[source] std::io::Error),
+    /// The box's own relay answered, and could not bring it.
+    #[error("gatewayd could not bring it: {id}")]
+    Relay {
+        /// The id of its refusal.
+        id: String,
+    },
     /// The medium cannot be read.
     #[error("the medium cannot be read")]
     Medium(#[source] std::io::Error),
@@ -35,6 +44,8 @@ pub enum TransportError {
 pub struct Body {
     /// The offset of the first byte: what was asked for, or 0 where ranges are not served.
     pub starts_at: u64,
+    /// The whole file's length in bytes, where the copy says it.
+    pub total: Option<u64>,
     /// The bytes, in pieces.
     pub pieces: Box<dyn Pieces>,
 }

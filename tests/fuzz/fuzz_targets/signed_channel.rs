@@ -92,6 +92,7 @@ impl Transport for Offer {
         Box::pin(async move {
             Ok(bytes.map(|bytes| Body {
                 starts_at: 0,
+                total: None,
                 pieces: Box::new(Once(Some(bytes))),
             }))
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gateway_accesslog::count_by_day;
 use gateway_policy::calendar::Date;
 use gateway_policy::report::{self, Report};
-use gateway_policy::{Gate, Rule, Timestamp};
+use gateway_policy::{Check, Gate, Rule, Timestamp};
 use serde_json::{Value, json};
 
 use crate::accesses::Accesses;
@@ -56,6 +56,25 @@ impl Answers {
                 "unwritable_since": audit.unwritable.map(|at| at.0),
                 "lost": audit.lost,
             })),
+        })
+    }
+
+    /// What makes a new system a good one, for `gateway-update health`, which decides.
+    pub(crate) async fn health(&self) -> Value {
+        // What was measured before this start says nothing about the release that runs now.
+        let scanner = self.posture.is_proved_since_the_start(Check::AvAlive);
+        let city = if self.progress.is_caught_up() {
+            "reached"
+        } else if gateway_posture::System::new("/").has_link() {
+            "away"
+        } else {
+            "no-link"
+        };
+        json!({
+            "provisioned": self.certificates.identity().await.is_some(),
+            "city": city,
+            "scanner": scanner,
+            "store": self.progress.notes.store().is_some(),
         })
     }
 

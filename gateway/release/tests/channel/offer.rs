@@ -76,6 +76,7 @@ impl Offer {
         }
         Some(Body {
             starts_at: from,
+            total: None,
             pieces: Box::new(Rest { rest, way, broken }),
         })
     }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 
 use gateway_release::{
     Algorithm, AntivirusRelease, Cost, DELEGATED, Days, OnlineKeys, Passphrase, Plan, ReleaseError,
-    Repository, Role, RolePlan, SecretKey,
+    Repository, Role, RolePlan, SecretKey, SoftwareRelease,
 };
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -192,8 +192,8 @@ impl Tuf {
     ) -> Result<(), ReleaseError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         self.with_folder(files, |folder| {
-            self.repository
-                .add_release(folder, version, hardware, now())
+            let release = SoftwareRelease::new(version, hardware);
+            self.repository.add_release(folder, &release, now())
         })?;
         self.publish()
     }
