@@ -126,6 +126,7 @@ pub(crate) async fn start(
     let endpoint = config.city.gateway_api.clone();
     relay::start(&config.state_dir, endpoint, tls.clone(), tasks);
     let (databases, release) = (watch::Sender::new(None), watch::Sender::new(None));
+    relay::announce(&config.state_dir, release.subscribe(), tasks);
     let taken = Taken {
         databases: databases.subscribe(),
         release: release.subscribe(),

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::json;
 use test_harness::appliance::{self, Appliance};
 use test_harness::city::{self, City};
 use test_harness::clamd::eicar;
@@ -29,6 +30,9 @@ const SOON: Duration = Duration::from_secs(240);
 
 /// What is on the screen when its pages answer.
 const READY: &str = "Started gatewayd.service";
+
+/// The version of the release after the one in the factory.
+const NEXT: &str = "0.2.0";
 
 /// A city with the keys that the image trusts, and a box as it leaves the factory.
 struct Stage {
@@ -258,9 +262,46 @@ fn a_box_from_the_factory_is_provisioned_relays_scans_and_survives_a_power_cut()
     })
     .unwrap();
 
+    the_next_release_is_installed_and_found_good(&stage, &mut appliance);
     a_disk_in_another_machine_opens_nothing(&stage, &mut appliance);
     a_changed_root_is_noticed(&stage, &mut appliance);
     a_kernel_that_we_did_not_sign_does_not_start(&stage, &mut appliance);
+}
+
+/// The city signs a release; the box fetches it, writes the other slot, restarts into it, finds it good, and says so.
+fn the_next_release_is_installed_and_found_good(stage: &Stage, appliance: &mut Appliance) {
+    let next = appliance::trial().join("next");
+    let root_hash = fs::read_to_string(next.join("root-hash")).unwrap();
+    stage
+        .city
+        .control(
+            "tuf-image",
+            &json!({
+                "version": NEXT, "hardware": "x86-64-uefi", "root_hash": root_hash.trim(),
+                "folder": next.join("release"),
+            }),
+        )
+        .unwrap();
+    stage
+        .city
+        .control("hint", &json!({ "id": "releases" }))
+        .unwrap();
+    appliance
+        .wait_for(&["reboot: Restarting system"], Duration::from_secs(900))
+        .unwrap();
+    // What runs is the newest, with the root hash and the bill of materials that were signed.
+    for check in ["UPD", "SBOM", "BOOT"] {
+        wait::until(
+            &format!("the city to hear that {check} is ok"),
+            START + SOON,
+            || (stage.reported(check)? == "ok").then_some(()),
+        )
+        .unwrap_or_else(|error| panic!("{error}\n{}", appliance.screen()));
+    }
+    // The firmware's partition has the new kernel without a counter: it was found good.
+    appliance
+        .wait_for(&["Finished gateway-health.service"], SOON)
+        .unwrap();
 }
 
 /// The disk is stolen, or the TPM was cleared: `/var` stays closed and the box does not start.

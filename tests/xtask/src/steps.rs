@@ -2,13 +2,10 @@
 //!
 //! It does not know what the commands check.
 
-use std::collections::VecDeque;
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use test_harness::error::tail;
@@ -54,65 +51,11 @@ impl Run {
             .directory
             .join(format!("{}.log", name.replace([' ', '/'], "-")));
         let success = run_into(command.borrow_mut(), &file);
-        self.settle(name, success, start.elapsed().as_secs_f32(), &file)
-    }
-
-    /// Runs several commands as one step, `lanes` at a time, in the order given. Each has a name, under which a file keeps its
-    /// output; the step's own file has all of it.
-    pub(crate) fn in_lanes(
-        &mut self,
-        name: &str,
-        lanes: usize,
-        commands: Vec<(String, Command)>,
-    ) -> bool {
-        print!("{name:<34} ");
-        let _ = std::io::stdout().flush();
-        let start = Instant::now();
-        let parts = self.directory.join(name.replace([' ', '/'], "-"));
-        let mut success = std::fs::create_dir_all(&parts).is_ok();
-        let waiting = Mutex::new(VecDeque::from(commands));
-        let done = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for _ in 0..lanes {
-                scope.spawn(|| {
-                    while let Some((part, mut command)) = next(&waiting) {
-                        let file = parts.join(format!("{part}.log"));
-                        let start = Instant::now();
-                        let well = run_into(&mut command, &file);
-                        let seconds = start.elapsed().as_secs_f32();
-                        let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                        done.push((part, well, seconds, file));
-                    }
-                });
-            }
-        });
-        let mut all = String::new();
-        for (part, well, seconds, file) in done.into_inner().unwrap_or_else(PoisonError::into_inner)
-        {
-            let said = std::fs::read_to_string(file).unwrap_or_default();
-            let _ = writeln!(all, "== {part}: {seconds:.1} s\n{said}");
-            if !well && count(&said, true).failed == 0 {
-                // It ended before it could say which test failed.
-                let _ = writeln!(
-                    all,
-                    "test result: FAILED. 0 passed; 1 failed; {part} ended early"
-                );
-            }
-            success &= well;
-        }
-        let file = self
-            .directory
-            .join(format!("{}.log", name.replace([' ', '/'], "-")));
-        success &= std::fs::write(&file, all).is_ok();
-        self.settle(name, success, start.elapsed().as_secs_f32(), &file)
-    }
-
-    /// Counts what a step's output says, and closes its line.
-    fn settle(&mut self, name: &str, success: bool, seconds: f32, file: &Path) -> bool {
-        let output = std::fs::read_to_string(file).unwrap_or_default();
+        let output = std::fs::read_to_string(&file).unwrap_or_default();
         let counted = count(&output, success);
         self.tally.passed += counted.passed;
         self.tally.failed += counted.failed;
+        let seconds = start.elapsed().as_secs_f32();
         if success {
             println!("ok      {seconds:6.1} s   {}", summary(counted));
         } else {
@@ -145,14 +88,6 @@ impl Run {
         println!("{} passed, {} failed", self.tally.passed, self.tally.failed);
         self.tally.failed == 0 && self.failures.is_empty()
     }
-}
-
-/// Takes the command whose turn it is.
-fn next(waiting: &Mutex<VecDeque<(String, Command)>>) -> Option<(String, Command)> {
-    waiting
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .pop_front()
 }
 
 fn run_into(command: &mut Command, file: &Path) -> bool {

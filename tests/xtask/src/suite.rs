@@ -2,11 +2,9 @@
 //!
 //! It does not contain tests; it runs those of the workspace and the tools around them.
 
-use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use serde_json::Value;
 use test_harness::binaries;
 
 use crate::steps::Run;
@@ -22,7 +20,8 @@ pub(crate) struct Arguments {
     image: bool,
 }
 
-/// End-to-end tests start whole facilities: the tests of one program run one after the other.
+/// End-to-end tests start whole facilities, one at a time. (Two at a time were tried: the trial of a database, which is as nice as
+/// can be, then waits longer than its tests do.)
 const SERIAL: &str = "gateway-e2e";
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
@@ -97,7 +96,18 @@ fn everything(run: &mut Run) {
             .arg(binaries::workspace().join("tests/e2e/axe-core.sh"))
             .current_dir(binaries::workspace()),
     );
-    end_to_end(run);
+    run.step(
+        "end-to-end tests",
+        cargo([
+            "test",
+            "--package",
+            SERIAL,
+            "--no-fail-fast",
+            "--",
+            "--test-threads",
+            "1",
+        ]),
+    );
     let mut documentation = cargo(["doc", "--workspace", "--no-deps"]);
     run.step(
         "documentation",
@@ -115,61 +125,6 @@ fn everything(run: &mut Run) {
             "cargo-deny is not installed; the architecture test still holds the licences",
         );
     }
-}
-
-/// Whole facilities, two at a time: each waits for its own clocks and programs most of the time. What fills both processors
-/// by itself comes first, so that the end is not one long test alone.
-fn end_to_end(run: &mut Run) {
-    const NAME: &str = "end-to-end tests";
-    const LONGEST: [&str; 1] = ["store_crashes"];
-    const LANES: usize = 2;
-    let built = cargo([
-        "test",
-        "--package",
-        SERIAL,
-        "--no-run",
-        "--message-format",
-        "json",
-    ])
-    .stderr(Stdio::inherit())
-    .output();
-    let mut tests: Vec<(String, PathBuf)> = match built {
-        Ok(output) if output.status.success() => {
-            executables(&String::from_utf8_lossy(&output.stdout))
-        }
-        _ => {
-            // Compiled again, for its words.
-            run.step(NAME, cargo(["test", "--package", SERIAL, "--no-run"]));
-            return;
-        }
-    };
-    tests.sort_by_key(|(name, _)| {
-        let place = LONGEST.iter().position(|longest| name == longest);
-        (place.unwrap_or(LONGEST.len()), name.clone())
-    });
-    let folder = binaries::workspace().join("tests/e2e");
-    let commands = tests.into_iter().map(|(name, path)| {
-        let mut command = Command::new(path);
-        command
-            .args(["--test-threads", "1"])
-            .current_dir(&folder)
-            .env("RUST_BACKTRACE", "0");
-        (name, command)
-    });
-    run.in_lanes(NAME, LANES, commands.collect());
-}
-
-/// Name and path of every test program that cargo has built (its messages, one JSON object a line).
-fn executables(messages: &str) -> Vec<(String, PathBuf)> {
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["profile"]["test"] == true)
-        .filter_map(|message| {
-            let name = message["target"]["name"].as_str()?.to_owned();
-            Some((name, PathBuf::from(message["executable"].as_str()?)))
-        })
-        .collect()
 }
 
 /// The image, built and booted.

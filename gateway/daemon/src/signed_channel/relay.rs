@@ -29,9 +29,12 @@ use tokio::task::JoinSet;
 
 use crate::certificates::{CityTls, chain};
 use crate::control;
+use crate::signed_channel::Newest;
 
 /// The socket's name in the runtime directory.
 const SOCKET: &str = "channel.sock";
+/// The name of the file that tells the updater of a release.
+const NEWS: &str = "newest-release";
 /// Connections at one time; `gateway-update` uses one.
 const AT_ONCE: usize = 2;
 /// For the head of a request.
@@ -61,6 +64,27 @@ pub(super) fn start(
             tracing::warn!(event = "control", %error, socket = %socket.display(), "gateway-update cannot be answered");
         }
     }
+}
+
+/// Writes the newest release's version beside the socket whenever there is another: gateway-update.path waits for that, so that a
+/// release is looked at when it is out and not at the timer's next hour. What the file says is believed by nobody.
+pub(super) fn announce(
+    state_dir: &Path,
+    mut release: watch::Receiver<Option<Newest>>,
+    tasks: &mut JoinSet<()>,
+) {
+    let file = control::socket(state_dir, NEWS);
+    tasks.spawn(async move {
+        while release.changed().await.is_ok() {
+            let version = release.borrow_and_update().as_ref().map(|newest| newest.version.clone());
+            if let Some(version) = version
+                && let Err(error) = std::fs::write(&file, version)
+            {
+                tracing::warn!(event = "signed-channel", %error, file = %file.display(), "the updater is not told of a release");
+            }
+        }
+        std::future::pending::<()>().await;
+    });
 }
 
 async fn serve(listener: UnixListener, source: Source) {

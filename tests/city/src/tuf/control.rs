@@ -2,6 +2,7 @@
 //!
 //! A hint on the feed is not sent here: `/control/hint` does that, so that a test decides whether there is one.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -9,7 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use gateway_release::{AntivirusRelease, Canary, ReleaseError};
+use gateway_release::{AntivirusRelease, Canary, ReleaseError, SoftwareRelease};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ pub fn routes(city: Arc<City>) -> Router {
         .route("/control/tuf-policy", post(policy))
         .route("/control/tuf-antivirus", post(antivirus))
         .route("/control/tuf-release", post(release))
+        .route("/control/tuf-image", post(image))
         .route("/control/tuf-root", post(root))
         .with_state(city)
 }
@@ -116,6 +118,30 @@ async fn release(State(city): Town, Json(new): Json<Release>) -> Answer {
     let files = contents(new.files)?;
     city.tuf
         .publish_release(&new.version, &new.hardware, &files)
+        .map_err(|error| refused(&error))?;
+    Ok(Json(json!({ "done": true })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Image {
+    version: String,
+    hardware: String,
+    root_hash: String,
+    folder: PathBuf,
+}
+
+/// A release whose image lies in a folder of this machine.
+async fn image(State(city): Town, Json(new): Json<Image>) -> Answer {
+    let release = SoftwareRelease {
+        root_hash: Some(new.root_hash),
+        ..SoftwareRelease::new(&new.version, &new.hardware)
+    };
+    let published =
+        tokio::task::spawn_blocking(move || city.tuf.publish_image(&new.folder, &release));
+    published
+        .await
+        .map_err(|_| Problem::bad_request("配信の作業が途中で終わりました。"))?
         .map_err(|error| refused(&error))?;
     Ok(Json(json!({ "done": true })))
 }

@@ -198,6 +198,20 @@ impl Tuf {
         self.publish()
     }
 
+    /// Publishes a release with an image: the files of `folder`, as `cargo xtask image` made them.
+    ///
+    /// # Errors
+    /// When it is no newer version, its parts do not fit each other, or a file cannot be signed.
+    pub fn publish_image(
+        &self,
+        folder: &Path,
+        release: &SoftwareRelease,
+    ) -> Result<(), ReleaseError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.repository.add_release(folder, release, now())?;
+        self.publish()
+    }
+
     /// Publishes a new root with the same keys.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ const SIZE: &str = "4G";
 /// Every partition's UUID that the layout does not name comes from this.
 const SEED: &str = "0d6f7c3a-8f0e-4a6e-8a39-6d0b5c1f2e77";
 
-/// Writes `release/disk.img`.
+/// Writes `disk/disk.img`.
 pub(super) fn make(site: &Site, keys: &Keys) -> Result<(), String> {
     eprintln!("disk");
     let esp = site.work.join("build/esp");
@@ -72,6 +72,6 @@ pub(super) fn make(site: &Site, keys: &Keys) -> Result<(), String> {
         ])
         .arg(format!("--size={SIZE}"))
         .arg(format!("--seed={SEED}"))
-        .arg("/work/release/disk.img");
+        .arg("/work/disk/disk.img");
     tools::run(&mut repart).map(drop)
 }

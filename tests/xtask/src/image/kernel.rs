@@ -63,7 +63,7 @@ fn initrd(site: &Site) -> Result<(), String> {
 }
 
 /// The fixed UUID of a slot's partition, as the disk's layout names it.
-fn partition(site: &Site, kind: &str, slot: &str) -> Result<String, String> {
+pub(super) fn partition(site: &Site, kind: &str, slot: &str) -> Result<String, String> {
     let folder = site.workspace.join("image/disk/repart");
     let entries =
         fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;

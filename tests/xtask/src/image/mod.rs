@@ -24,19 +24,22 @@ use keys::Keys;
 use tools::Tools;
 
 /// Options of `cargo xtask image`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Arguments {
     /// The city's folder: gateway.toml, city-anchor.pem and signed-channel-root.json, put into the image as they are, and
     /// antivirus/, a release of databases for the first start.
     #[arg(long, required_unless_present = "trial")]
     city: Option<PathBuf>,
     /// Make an image for trying, for a new reference city of its own, in target/image/trial: `city` keeps the city's state,
-    /// `out` the release. Programs are built without optimisation.
+    /// `out` the release, `next` the release after it. Programs are built without optimisation.
     #[arg(long, conflicts_with_all = ["city", "out", "keys"])]
     trial: bool,
     /// The release's version; this tree's when not given.
     #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
     image_version: String,
+    /// The hardware's id, as releases name it.
+    #[arg(long, default_value = "x86-64-uefi")]
+    hardware: String,
     /// The folder with the keys for Secure Boot and for the policy of PCR 11. Made, for trying only, when not given.
     #[arg(long)]
     keys: Option<PathBuf>,
@@ -66,7 +69,14 @@ struct Site {
 
 /// Makes everything and prints where it is, how large, and the root hash.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    match make(arguments) {
+    let made = make(arguments).and_then(|report| {
+        if arguments.trial {
+            Ok(report + "\n" + &make(&next(arguments))?)
+        } else {
+            Ok(report)
+        }
+    });
+    match made {
         Ok(report) => {
             println!("{report}");
             ExitCode::SUCCESS
@@ -75,6 +85,19 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// For trying an update: the same once more, as the release after it.
+fn next(first: &Arguments) -> Arguments {
+    Arguments {
+        trial: false,
+        city: Some(trial::for_the_image()),
+        out: appliance::trial().join("next"),
+        image_version: "0.2.0".to_owned(),
+        debug: true,
+        fresh: false,
+        ..first.clone()
     }
 }
 
@@ -93,7 +116,7 @@ fn make(arguments: &Arguments) -> Result<String, String> {
     };
     let release = site.work.join("release");
     let forgotten = arguments.fresh.then_some(["cache", "out"]);
-    for folder in ["release", "build"]
+    for folder in ["release", "disk", "build"]
         .into_iter()
         .chain(forgotten.into_iter().flatten())
     {
@@ -111,6 +134,7 @@ fn make(arguments: &Arguments) -> Result<String, String> {
         None => (trial::city()?, appliance::trial().join("out")),
     };
     tree::stage(&site, &city, &programs)?;
+    tree::updater(&site, &arguments.hardware)?;
     tree::build(&site, "system")?;
     if arguments.fresh || !tree::initrd_is_current(&site) {
         tree::build(&site, "initrd")?;
@@ -120,10 +144,12 @@ fn make(arguments: &Arguments) -> Result<String, String> {
     let root_hash = root::make(&site)?;
     kernel::make(&site, &root_hash)?;
     disk::make(&site, &keys)?;
-    put(&release, &out)?;
+    put(&site.work.join("disk"), &out)?;
+    put(&release, &out.join("release"))?;
     let out = out.canonicalize().unwrap_or(out);
     let size = |name: &str| {
-        fs::metadata(out.join(name)).map_or(0, |data| data.len()) as f64 / f64::from(1 << 20)
+        fs::metadata(out.join("release").join(name)).map_or(0, |data| data.len()) as f64
+            / f64::from(1 << 20)
     };
     Ok(format!(
         "{} in {} s\nversion    {}\nroot hash  {root_hash}\nroot       {:.1} MiB, hash tree {:.1} MiB, kernel with initrd {:.1} MiB",
@@ -169,8 +195,9 @@ fn newest_commit(workspace: &Path) -> Result<u64, String> {
 }
 
 /// The programs of the box, built from this tree.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("gatewayd", "gateway-daemon"),
+    ("gateway-update", "gateway-updater"),
     ("gatewayctl", "gateway-ctl"),
     ("gateway-provision", "gateway-provisioning"),
 ];

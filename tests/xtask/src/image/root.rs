@@ -9,7 +9,7 @@ use super::Site;
 /// The file system's own identifier. Nothing looks for it: the kernel's command line names the partition.
 const FILE_SYSTEM: &str = "7f8f6a0e-2f4f-4f0b-9f46-3a0d2f2c6a01";
 
-/// Writes `release/root.img` and `release/root.verity`; gives the root hash.
+/// Writes `release/root.img`, `release/root.verity` and `disk/root-hash`; gives the root hash.
 pub(super) fn make(site: &Site) -> Result<String, String> {
     eprintln!("root: erofs and dm-verity");
     let epoch = site.epoch.to_string();
@@ -46,7 +46,7 @@ pub(super) fn make(site: &Site) -> Result<String, String> {
         .map(|hash| hash.trim().to_owned())
         .filter(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .ok_or_else(|| format!("veritysetup named no root hash:\n{said}"))?;
-    let path = site.work.join("release/root-hash");
+    let path = site.work.join("disk/root-hash");
     fs::write(&path, format!("{hash}\n"))
         .map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(hash)

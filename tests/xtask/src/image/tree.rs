@@ -98,6 +98,26 @@ pub(super) fn stage(site: &Site, city: &Path, programs: &[PathBuf]) -> Result<()
     )
 }
 
+/// The updater's configuration: the slots as the disk's layout has them, and whose signature a kernel must carry.
+pub(super) fn updater(site: &Site, hardware: &str) -> Result<(), String> {
+    let stage = site.work.join("stage");
+    copy(
+        &site.work.join("keys/db.crt"),
+        &stage.join("usr/share/renraku-gateway/db.pem"),
+    )?;
+    let mut text = format!(
+        "# Made with the image: what the updater must know of this box.\nhardware = {hardware:?}\n\
+         root = \"/etc/renraku-gateway/signed-channel-root.json\"\n\
+         signer = \"/usr/share/renraku-gateway/db.pem\"\n"
+    );
+    for slot in ["a", "b"] {
+        let [root, verity] =
+            ["root", "verity"].map(|kind| super::kernel::partition(site, kind, slot));
+        text += &format!("\n[{slot}]\nroot = {:?}\nverity = {:?}\n", root?, verity?);
+    }
+    write(&stage.join("etc/renraku-gateway/update.toml"), &text)
+}
+
 /// Every port on which the configuration reaches the city or another site.
 fn city_ports(configuration: &str) -> Result<Vec<u16>, String> {
     let table: toml::Table = configuration

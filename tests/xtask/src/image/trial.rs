@@ -9,11 +9,16 @@ use test_harness::appliance::{self, CITY_ADDRESS};
 use test_harness::city::{self, BOX_HOST, City, EST_HOST, GATEWAY_HOST, PORTAL_HOST};
 use test_harness::{binaries, signatures};
 
+/// The folder with what the image takes from the city.
+pub(super) fn for_the_image() -> PathBuf {
+    appliance::trial().join("for-the-image")
+}
+
 /// Makes the city and the folder with what the image takes from it.
 pub(super) fn city() -> Result<PathBuf, String> {
     let trial = appliance::trial();
     let _ = fs::remove_dir_all(&trial);
-    let folder = trial.join("for-the-image");
+    let folder = for_the_image();
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     fs::create_dir_all(&folder).map_err(failed)?;
     let state = trial.join("city");
