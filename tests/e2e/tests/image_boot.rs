@@ -38,7 +38,7 @@ const NEXT: &str = "0.2.0";
 struct Stage {
     city: City,
     folder: tempfile::TempDir,
-    release: std::path::PathBuf,
+    release: PathBuf,
 }
 
 impl Stage {
@@ -59,6 +59,15 @@ impl Stage {
         appliance.switch_on(self.city.port()).unwrap();
         appliance.wait_for(&[READY], START).unwrap();
         appliance
+    }
+
+    /// The manager's work, on the setup page.
+    fn provision(&self, appliance: &Appliance) {
+        let (number, code) = (
+            self.city.text("certificate_number"),
+            self.city.text("access_code"),
+        );
+        setup::provision_at(&appliance.console_url(), self.folder.path(), number, code).unwrap();
     }
 
     /// curl, as somebody who trusts the city and keeps cookies; gives the status and the body.
@@ -195,12 +204,7 @@ fn a_box_from_the_factory_is_provisioned_relays_scans_and_survives_a_power_cut()
     let screen = appliance.screen();
     assert!(screen.contains("Enrolling secure boot keys"), "{screen}");
 
-    // The manager's work, on the setup page.
-    let (number, code) = (
-        stage.city.text("certificate_number"),
-        stage.city.text("access_code"),
-    );
-    setup::provision_at(&appliance.console_url(), stage.folder.path(), number, code).unwrap();
+    stage.provision(&appliance);
 
     // The staff's: the portal, a sign-in, and an upload that never reaches the city.
     let portal = appliance.portal_url();
@@ -262,14 +266,17 @@ fn a_box_from_the_factory_is_provisioned_relays_scans_and_survives_a_power_cut()
     })
     .unwrap();
 
-    the_next_release_is_installed_and_found_good(&stage, &mut appliance);
     a_disk_in_another_machine_opens_nothing(&stage, &mut appliance);
     a_changed_root_is_noticed(&stage, &mut appliance);
     a_kernel_that_we_did_not_sign_does_not_start(&stage, &mut appliance);
 }
 
 /// The city signs a release; the box fetches it, writes the other slot, restarts into it, finds it good, and says so.
-fn the_next_release_is_installed_and_found_good(stage: &Stage, appliance: &mut Appliance) {
+#[test]
+fn the_next_release_is_installed_and_found_good() {
+    let stage = Stage::new();
+    let mut appliance = stage.box_from_the_factory("updated");
+    stage.provision(&appliance);
     let next = appliance::trial().join("next");
     let root_hash = fs::read_to_string(next.join("root-hash")).unwrap();
     stage
