@@ -88,6 +88,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ),
     ("axum", &["reference-city"]),
     ("sigstore-tuf", &["gateway-tuf"]),
+    ("object", &["gateway-updater"]),
     ("systemd-journal-logger", &["gateway-daemon"]),
     ("sd-notify", &["gateway-daemon"]),
 ];

@@ -178,6 +178,40 @@ fn a_power_cut_at_any_operation_leaves_a_box_that_starts_and_goes_on() {
 }
 
 #[test]
+fn a_power_cut_while_a_release_is_taken_back_leaves_it_startable_or_gone() {
+    let town = Town::new();
+    let mut world = World::new(&town);
+    let old = world.boot(&town).unwrap();
+    let running = world.power_on(None, Omission::None);
+    running.live(&town, old.clone()).unwrap();
+    // Installed and not restarted.
+    let written = running.power_off(Loss::All, &mut Chance::new(0));
+    let whole = written.power_on(None, Omission::None);
+    whole.take_back(old.clone()).unwrap();
+    let count = whole.wire.borrow().count;
+    let mut tally = Tally::default();
+    for operation in 0..count {
+        let running = written.power_on(Some(operation), Omission::None);
+        assert!(running.take_back(old.clone()).is_err());
+        for (loss, seed) in losses(running.owed(), 12) {
+            let mut chance = Chance::new(seed * 1009 + operation as u64);
+            let after = running.power_off(loss, &mut chance);
+            tally.points += 1;
+            let held = after.hold(&town).and_then(|()| go_on(&town, after));
+            tally.note(held, &format!("operation {operation}, {loss:?}"));
+        }
+    }
+    println!(
+        "taking back: {} crash points, {} unbootable, {} downgraded, {} stuck",
+        tally.points, tally.unbootable, tally.downgraded, tally.stuck
+    );
+    assert_eq!(tally.bad(), 0, "{:#?}", tally.examples);
+    // Once it is taken back, the old one starts.
+    let mut after = whole.power_off(Loss::Nothing, &mut Chance::new(0));
+    assert_eq!(after.boot(&town).unwrap(), old);
+}
+
+#[test]
 fn the_search_finds_each_synchronisation_that_is_left_out() {
     let town = Town::new();
     for omission in [
