@@ -28,6 +28,8 @@ use world::{Lived, Town, World, fingerprint};
 struct Tally {
     /// Cuts, each with one way of losing what was not yet on the medium.
     points: usize,
+    /// Different states of the media among them; the same one is not tried twice.
+    states: usize,
     unbootable: usize,
     downgraded: usize,
     stuck: usize,
@@ -150,6 +152,7 @@ fn explore(town: &Town, omission: Omission, deeper: bool) -> Tally {
         }
     });
     if !deeper {
+        tally.states = seen.len();
         return tally;
     }
     for (world, first) in cut {
@@ -162,6 +165,7 @@ fn explore(town: &Town, omission: Omission, deeper: bool) -> Tally {
             }
         });
     }
+    tally.states = seen.len();
     tally
 }
 
@@ -170,8 +174,8 @@ fn a_power_cut_at_any_operation_leaves_a_box_that_starts_and_goes_on() {
     let town = Town::new();
     let tally = explore(&town, Omission::None, true);
     println!(
-        "{} crash points, {} unbootable, {} downgraded, {} stuck",
-        tally.points, tally.unbootable, tally.downgraded, tally.stuck
+        "{} crash points ({} different states), {} unbootable, {} downgraded, {} stuck",
+        tally.points, tally.states, tally.unbootable, tally.downgraded, tally.stuck
     );
     assert_eq!(tally.bad(), 0, "{:#?}", tally.examples);
     assert!(tally.points > 10_000, "{}", tally.points);
