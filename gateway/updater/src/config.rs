@@ -195,6 +195,29 @@ until = "05:00"
     }
 
     #[test]
+    fn the_commented_example_is_a_configuration_with_the_defaults_it_shows() {
+        let example = include_str!("../update.toml");
+        let shown = Config::parse(example).unwrap();
+        let keys = [
+            "state",
+            "kernels",
+            "channel",
+            "control",
+            "box_id",
+            "system",
+            "partitions",
+            "health_seconds",
+            "restart",
+        ];
+        let uncommented = keys.iter().fold(example.to_owned(), |text, key| {
+            assert!(text.contains(&format!("\n# {key} = ")), "{key}");
+            text.replace(&format!("\n# {key} = "), &format!("\n{key} = "))
+        });
+        let written = Config::parse(&uncommented).unwrap();
+        assert_eq!(format!("{shown:?}"), format!("{written:?}"));
+    }
+
+    #[test]
     fn faults_are_named() {
         for (from, to, fault) in [
             ("61c2b7e4a0a1", "61C2B7E4A0A1", "UUID"),

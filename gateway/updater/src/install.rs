@@ -175,6 +175,17 @@ impl<D: Device, E: Folder, F: Folder> Machine<D, E, F> {
         Ok(origin)
     }
 
+    /// Takes an installed release out of the boot loader's sight. Its blocks stay: should it come back, it costs nothing.
+    ///
+    /// # Errors
+    /// What disk and record say.
+    pub fn withdraw(&mut self) -> Result<(), UpdateError> {
+        let mut state = self.record.state().clone();
+        state.withdrawn()?;
+        kernels::clear(&mut self.esp, self.running.slot.other())?;
+        self.record.put(state).map_err(UpdateError::Record)
+    }
+
     /// Acts on a verdict about what runs. The floor rises here and only here, last of all.
     ///
     /// # Errors

@@ -201,6 +201,18 @@ impl State {
         Ok(())
     }
 
+    /// The candidate was taken back before anybody started it.
+    ///
+    /// # Errors
+    /// When it runs.
+    pub fn withdrawn(&mut self) -> Result<(), Disorder> {
+        if matches!(self.work, Phase::Trying(_) | Phase::Healthy(_)) {
+            return Err(Disorder("taking back"));
+        }
+        self.work = Phase::Idle;
+        Ok(())
+    }
+
     /// Compares what is recorded with what runs and with the candidate's kernel, `kernel`, as it lies there whole; `None` when it does not.
     pub fn started(
         &mut self,

@@ -19,12 +19,14 @@ use crate::decide::{Decision, Facts, Reason, decide};
 use crate::device::Partition;
 use crate::folder::Directory;
 use crate::health::{self, Missing};
+use crate::hex;
 use crate::install::{Judged, Machine, Parts, Trust};
+use crate::manifest::Manifest;
 use crate::record::Record;
 use crate::running;
 use crate::schedule::{Eligible, eligible, place};
 use crate::source::Bucket;
-use crate::state::{Found, State, System};
+use crate::state::{Found, Phase, State, System};
 use crate::writer::{Origin, Pair};
 
 /// Below the state directory.
@@ -107,7 +109,16 @@ pub async fn check(
         &manifest.schedule,
         place(&box_id, &manifest.version),
     ));
-    match decide(&manifest, machine.record.state(), &facts(now)) {
+    let decision = decide(&manifest, machine.record.state(), &facts(now));
+    if is_taken_back(machine.record.state(), &manifest, decision) {
+        machine.withdraw()?;
+        tracing::warn!(
+            event = "update",
+            reason = "UPD-WITHDRAWN",
+            "an installed release was taken back before it was started"
+        );
+    }
+    match decision {
         Decision::Level => return Ok(Checked::Level),
         Decision::Wait(reason, until) => return Ok(Checked::Waits(reason, until)),
         Decision::Refuse(unfit) => return Err(unfit.into()),
@@ -190,6 +201,21 @@ pub fn retry(config: &Config) -> Result<bool, UpdateError> {
         record.put(state)?;
     }
     Ok(was)
+}
+
+/// What waits for its restart is started by the next restart for whatever reason; so it goes when the channel names another release, or
+/// this one later. That is how a city stops a roll-out.
+fn is_taken_back(state: &State, manifest: &Manifest, decision: Decision) -> bool {
+    let Phase::Written(candidate) = state.phase() else {
+        return false;
+    };
+    let same = candidate.system.version == manifest.version
+        && candidate.system.root_hash == hex::of(&manifest.root_hash);
+    !same
+        || matches!(
+            decision,
+            Decision::Wait(Reason::Wave, _) | Decision::Refuse(_)
+        )
 }
 
 fn restart(config: &Config, machine: &Box, origin: Option<Origin>) -> Result<Checked, UpdateError> {

@@ -9,7 +9,7 @@ use test_harness::binaries;
 use crate::steps::Run;
 
 /// One target for each parser we own; the names are those of `tests/fuzz/fuzz_targets`.
-const TARGETS: [&str; 15] = [
+const TARGETS: [&str; 16] = [
     "attachments",
     "framing",
     "websocket",
@@ -25,6 +25,7 @@ const TARGETS: [&str; 15] = [
     "policy",
     "ledger",
     "signed_channel",
+    "release_parts",
 ];
 
 /// Options of `cargo xtask fuzz`.

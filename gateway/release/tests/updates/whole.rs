@@ -151,6 +151,43 @@ async fn a_window_that_closed_while_it_was_written_is_asked_again_before_the_res
 }
 
 #[tokio::test]
+async fn a_release_that_is_taken_back_before_the_restart_is_not_started() {
+    let it = Appliance::new().await;
+    let new = it.made("1.2");
+    it.publish(&new);
+    it.check().await.unwrap();
+    assert!(it.restarted());
+    // The restart has not come yet; the city names the old release again.
+    it.publish(&it.old);
+    assert_eq!(it.check().await.unwrap(), Checked::Level);
+    assert_eq!(it.kernels(), ["renraku-gateway_1.1_a.efi"]);
+    assert!(!it.restarted());
+    // And changes its mind: nothing has to come again.
+    it.publish(&new);
+    let Checked::Restarts(_, Some(origin)) = it.check().await.unwrap() else {
+        panic!("not installed");
+    };
+    assert_eq!((origin.copied, origin.fetched), (0, 0));
+    // Put off to a later wave, it goes too.
+    let again = it.made("1.3");
+    it.publish(&again);
+    it.check().await.unwrap();
+    let described = SoftwareRelease {
+        schedule: vec![Wave {
+            not_before: rfc3339(NOON + 864_000),
+            per_mille: 1000,
+        }],
+        ..Appliance::described(&it.made("1.4"))
+    };
+    it.publish_as(&it.made("1.4"), &described);
+    assert!(matches!(
+        it.check().await.unwrap(),
+        Checked::Waits(Reason::Wave, Some(_))
+    ));
+    assert_eq!(it.kernels(), ["renraku-gateway_1.1_a.efi"]);
+}
+
+#[tokio::test]
 async fn two_updaters_do_not_work_at_once() {
     let it = Appliance::new().await;
     let (_machine, _lock, _) = work::open(&it.config(), Timestamp(it.now)).unwrap();

@@ -129,6 +129,17 @@ fn a_running_candidate_is_judged_before_another_is_begun() {
     assert_eq!(state.failed().unwrap().why, Why::Unhealthy);
 }
 
+#[test]
+fn what_waits_can_be_taken_back_and_what_runs_cannot() {
+    let mut state = with_2_written();
+    state.withdrawn().unwrap();
+    assert_eq!(state.phase(), &Phase::Idle);
+    assert!(state.failed().is_none());
+    let mut state = with_2_written();
+    state.started(&system("2", Slot::B), None, NOW);
+    assert!(state.withdrawn().is_err());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Begin(u8),

@@ -28,6 +28,8 @@ use world::{Lived, Town, World, fingerprint};
 struct Tally {
     /// Cuts, each with one way of losing what was not yet on the medium.
     points: usize,
+    /// Different states of the media among them; the same one is not tried twice.
+    states: usize,
     unbootable: usize,
     downgraded: usize,
     stuck: usize,
@@ -150,6 +152,7 @@ fn explore(town: &Town, omission: Omission, deeper: bool) -> Tally {
         }
     });
     if !deeper {
+        tally.states = seen.len();
         return tally;
     }
     for (world, first) in cut {
@@ -162,6 +165,7 @@ fn explore(town: &Town, omission: Omission, deeper: bool) -> Tally {
             }
         });
     }
+    tally.states = seen.len();
     tally
 }
 
@@ -170,11 +174,45 @@ fn a_power_cut_at_any_operation_leaves_a_box_that_starts_and_goes_on() {
     let town = Town::new();
     let tally = explore(&town, Omission::None, true);
     println!(
-        "{} crash points, {} unbootable, {} downgraded, {} stuck",
-        tally.points, tally.unbootable, tally.downgraded, tally.stuck
+        "{} crash points ({} different states), {} unbootable, {} downgraded, {} stuck",
+        tally.points, tally.states, tally.unbootable, tally.downgraded, tally.stuck
     );
     assert_eq!(tally.bad(), 0, "{:#?}", tally.examples);
     assert!(tally.points > 10_000, "{}", tally.points);
+}
+
+#[test]
+fn a_power_cut_while_a_release_is_taken_back_leaves_it_startable_or_gone() {
+    let town = Town::new();
+    let mut world = World::new(&town);
+    let old = world.boot(&town).unwrap();
+    let running = world.power_on(None, Omission::None);
+    running.live(&town, old.clone()).unwrap();
+    // Installed and not restarted.
+    let written = running.power_off(Loss::All, &mut Chance::new(0));
+    let whole = written.power_on(None, Omission::None);
+    whole.take_back(old.clone()).unwrap();
+    let count = whole.wire.borrow().count;
+    let mut tally = Tally::default();
+    for operation in 0..count {
+        let running = written.power_on(Some(operation), Omission::None);
+        assert!(running.take_back(old.clone()).is_err());
+        for (loss, seed) in losses(running.owed(), 12) {
+            let mut chance = Chance::new(seed * 1009 + operation as u64);
+            let after = running.power_off(loss, &mut chance);
+            tally.points += 1;
+            let held = after.hold(&town).and_then(|()| go_on(&town, after));
+            tally.note(held, &format!("operation {operation}, {loss:?}"));
+        }
+    }
+    println!(
+        "taking back: {} crash points, {} unbootable, {} downgraded, {} stuck",
+        tally.points, tally.unbootable, tally.downgraded, tally.stuck
+    );
+    assert_eq!(tally.bad(), 0, "{:#?}", tally.examples);
+    // Once it is taken back, the old one starts.
+    let mut after = whole.power_off(Loss::Nothing, &mut Chance::new(0));
+    assert_eq!(after.boot(&town).unwrap(), old);
 }
 
 #[test]

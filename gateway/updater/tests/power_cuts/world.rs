@@ -323,6 +323,13 @@ impl Running {
         Ok(Lived::Restarted)
     }
 
+    /// A life in which the release that waits for its restart is taken back.
+    pub(crate) fn take_back(&self, running: System) -> Result<(), UpdateError> {
+        let mut machine = self.machine(running)?;
+        machine.start(NOW)?;
+        machine.withdraw()
+    }
+
     /// How many writes are owed to the medium, at most by one part of it.
     pub(crate) fn owed(&self) -> usize {
         let platters = self.platters.iter().map(|it| it.borrow().pending.len());
