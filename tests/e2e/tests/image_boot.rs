@@ -171,6 +171,8 @@ fn the_root_has_the_programs_that_are_named_and_nothing_that_changes_its_user() 
         units.iter().map(String::as_str).collect::<Vec<_>>(),
         [
             "clamav-daemon.service",
+            "gateway-health.service",
+            "gateway-update.path",
             "gatewayd.service",
             "systemd-networkd.service"
         ]
