@@ -18,7 +18,7 @@ pub const CITY_ADDRESS: &str = "10.0.2.100:443";
 const MACHINE: &str = "3f1c9c1e-5d1b-4a57-8e0e-0d8a8a5b9f01";
 
 /// Enters the tree of tools with the working directory as `/work`; the mounts end with the program.
-const ENTER: &str = r#"set -e
+pub const ENTER: &str = r#"set -e
 mount --rbind "$2" "$1/work"
 mount --rbind /dev "$1/dev"
 mount -t proc proc "$1/proc"

@@ -149,6 +149,9 @@ fn booted(run: &mut Run) {
                 "image",
                 "--test",
                 "image_boot",
+                "--",
+                "--test-threads",
+                "1",
             ]),
         );
     }

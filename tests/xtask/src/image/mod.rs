@@ -128,7 +128,11 @@ fn make(arguments: &Arguments) -> Result<String, String> {
         Some(folder) => Keys::given(folder, &site)?,
         None => Keys::for_trying(&home, &site)?,
     };
-    let programs = build(&site.workspace, arguments.debug || arguments.trial)?;
+    let programs = build(
+        &site.workspace,
+        arguments.debug || arguments.trial,
+        arguments.trial,
+    )?;
     let (city, out) = match &arguments.city {
         Some(city) => (city.clone(), site.workspace.join(&arguments.out)),
         None => (trial::city()?, appliance::trial().join("out")),
@@ -202,7 +206,7 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("gateway-provision", "gateway-provisioning"),
 ];
 
-fn build(workspace: &Path, debug: bool) -> Result<Vec<PathBuf>, String> {
+fn build(workspace: &Path, debug: bool, with_city: bool) -> Result<Vec<PathBuf>, String> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace).args(["build", "--locked"]);
     if !debug {
@@ -210,6 +214,10 @@ fn build(workspace: &Path, debug: bool) -> Result<Vec<PathBuf>, String> {
     }
     for (program, package) in PROGRAMS {
         command.args(["--package", package, "--bin", program]);
+    }
+    if with_city {
+        // Started beside the image, not part of it.
+        command.args(["--package", "reference-city", "--bin", "reference-city"]);
     }
     match command.status() {
         Ok(status) if status.success() => {}

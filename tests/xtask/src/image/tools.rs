@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use test_harness::appliance::ENTER;
 use test_harness::error::tail;
 
 use crate::debian::mirror;
@@ -84,12 +85,6 @@ impl Tools {
 
     /// A program of the tree, which sees the working directory as `/work`. Its mounts end with it.
     pub(super) fn command(&self, program: &str) -> Command {
-        const ENTER: &str = r#"set -e
-mount --rbind "$2" "$1/work"
-mount --rbind /dev "$1/dev"
-mount -t proc proc "$1/proc"
-tree=$1; shift 2
-exec chroot "$tree" "$@""#;
         let mut command = Command::new("unshare");
         command
             .args([
