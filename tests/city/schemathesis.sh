@@ -3,8 +3,8 @@
 #
 # Usage: tests/city/schemathesis.sh [--examples N]
 #
-# Ends as tests/city/schemathesis.py does: 0 if nothing was found, 1 for violations, 2 if it could not begin. Builds the
-# city first, so that it needs no more than cargo, Python with venv, curl and openssl.
+# Builds the city first, so that it needs no more than cargo, Python with venv, curl and openssl; with REFERENCE_CITY=PROGRAM
+# it takes that one. Ends as tests/city/schemathesis.py does: 0 if nothing was found, 1 for violations, 2 if it could not begin.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -21,8 +21,11 @@ end() {
 trap end EXIT
 trap 'exit 2' INT TERM
 
-(cd "$root" && "${CARGO:-cargo}" build --quiet --package reference-city --bin reference-city) || exit 2
-RUST_LOG=warn "$target/debug/reference-city" --dir "$scratch/city" --listen 127.0.0.1:0 --control 127.0.0.1:0 --seed \
+if [ -z "${REFERENCE_CITY:-}" ]; then
+    (cd "$root" && "${CARGO:-cargo}" build --quiet --package reference-city --bin reference-city) || exit 2
+    REFERENCE_CITY=$target/debug/reference-city
+fi
+RUST_LOG=warn "$REFERENCE_CITY" --dir "$scratch/city" --listen 127.0.0.1:0 --control 127.0.0.1:0 --seed \
     --ready-file "$scratch/ready.json" 2>"$scratch/log" &
 city=$!
 waited=0

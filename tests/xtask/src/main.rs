@@ -14,6 +14,7 @@ mod debian;
 mod demo;
 mod fuzz;
 mod image;
+mod lanes;
 mod steps;
 mod suite;
 

@@ -1,4 +1,4 @@
-//! Runs commands one after another, each with a line on the terminal, its time, and its output kept in a file.
+//! Runs commands, one after another or in lanes, each step with a line on the terminal, its time, and its output kept in a file.
 //!
 //! It does not know what the commands check.
 
@@ -10,11 +10,20 @@ use std::time::Instant;
 
 use test_harness::error::tail;
 
+use crate::lanes::{self, Job};
+
 /// What has passed and failed so far.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: usize,
     pub(crate) failed: usize,
+}
+
+impl Tally {
+    fn add(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+    }
 }
 
 /// A run of steps.
@@ -47,27 +56,67 @@ impl Run {
         print!("{name:<34} ");
         let _ = std::io::stdout().flush();
         let start = Instant::now();
-        let file = self
-            .directory
-            .join(format!("{}.log", name.replace([' ', '/'], "-")));
+        let file = self.file(name);
         let success = run_into(command.borrow_mut(), &file);
         let output = std::fs::read_to_string(&file).unwrap_or_default();
         let counted = count(&output, success);
-        self.tally.passed += counted.passed;
-        self.tally.failed += counted.failed;
-        let seconds = start.elapsed().as_secs_f32();
-        if success {
-            println!("ok      {seconds:6.1} s   {}", summary(counted));
-        } else {
-            println!("FAILED  {seconds:6.1} s   {}", summary(counted));
-            println!(
-                "{}\n    (all of it: {})",
-                indent(&interesting(&output)),
-                file.display()
-            );
-            self.failures.push(name.to_owned());
+        self.take(name, start, counted, success);
+        if !success {
+            explain(&output, &file);
         }
         success
+    }
+
+    /// Runs programs of tests two at a time, the first of the list first; one step, and one file of output for each program.
+    pub(crate) fn in_lanes(&mut self, name: &str, jobs: Vec<Job>) -> bool {
+        print!("{name:<34} ");
+        let _ = std::io::stdout().flush();
+        let start = Instant::now();
+        let file = self.file(name);
+        let folder = file.with_extension("");
+        let _ = std::fs::create_dir_all(&folder);
+        let ended = lanes::run(jobs, &folder);
+        let mut sum = Tally::default();
+        let mut times = String::new();
+        let mut failed = Vec::new();
+        for program in &ended {
+            let output = std::fs::read_to_string(&program.log).unwrap_or_default();
+            sum.add(count(&output, program.success));
+            let word = if program.success { "ok    " } else { "FAILED" };
+            times.push_str(&format!(
+                "{word} {:7.1} s  {}\n",
+                program.seconds, program.name
+            ));
+            if !program.success {
+                failed.push((output, &program.log));
+            }
+        }
+        let _ = std::fs::write(&file, times);
+        self.take(name, start, sum, failed.is_empty());
+        for (output, log) in &failed {
+            explain(output, log);
+        }
+        failed.is_empty()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory
+            .join(format!("{}.log", name.replace([' ', '/'], "-")))
+    }
+
+    /// The output of a step that ran.
+    pub(crate) fn output(&self, name: &str) -> String {
+        std::fs::read_to_string(self.file(name)).unwrap_or_default()
+    }
+
+    fn take(&mut self, name: &str, start: Instant, counted: Tally, success: bool) {
+        self.tally.add(counted);
+        let seconds = start.elapsed().as_secs_f32();
+        let word = if success { "ok    " } else { "FAILED" };
+        println!("{word}  {seconds:6.1} s   {}", summary(counted));
+        if !success {
+            self.failures.push(name.to_owned());
+        }
     }
 
     /// Says plainly that a step does not run, and why.
@@ -90,7 +139,17 @@ impl Run {
     }
 }
 
-fn run_into(command: &mut Command, file: &Path) -> bool {
+/// What a person needs of a failed command's output.
+fn explain(output: &str, file: &Path) {
+    println!(
+        "{}\n    (all of it: {})",
+        indent(&interesting(output)),
+        file.display()
+    );
+}
+
+/// Runs a command with its output in `file`, and gives whether it succeeded.
+pub(crate) fn run_into(command: &mut Command, file: &Path) -> bool {
     let files = File::create(file).and_then(|out| Ok((out.try_clone()?, out)));
     let Ok((out, err)) = files else { return false };
     match command

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use test_harness::binaries;
 
+use crate::lanes::{self, Job, Program};
 use crate::steps::Run;
 
 /// Options of `cargo xtask test`.
@@ -20,9 +21,34 @@ pub(crate) struct Arguments {
     image: bool,
 }
 
-/// End-to-end tests start whole facilities, one at a time. (Two at a time were tried: the trial of a database, which is as nice as
-/// can be, then waits longer than its tests do.)
-const SERIAL: &str = "gateway-e2e";
+/// The folder of the end-to-end tests.
+const END_TO_END: &str = "e2e";
+
+/// Programs of end-to-end tests that measure time, or in which a database is tried as nicely as can be, have the machine to
+/// themselves.
+const ALONE: [&str; 5] = [
+    "antivirus_checks",
+    "antivirus_releases",
+    "isolation",
+    "sandbox",
+    "store_crashes",
+];
+
+/// The programs that take longest, longest first, so that none of them is the last and has one processor idle.
+const LONG: [&str; 12] = [
+    "devices_checks",
+    "trouble",
+    "data_path",
+    "console_exceptions",
+    "attachments",
+    "power_cuts",
+    "demo",
+    "offline_pin",
+    "key_root",
+    "gatewayd",
+    "enrolment",
+    "trouble_tpm",
+];
 
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let start = Instant::now();
@@ -82,13 +108,28 @@ fn style(run: &mut Run) {
 fn everything(run: &mut Run) {
     // Tests start our binaries, and load the library that counts crash points, from the target directory, so these have to be
     // there and current.
-    if !run.step("build", cargo(["build", "--workspace", "--bins", "--lib"])) {
+    let build = cargo([
+        "build",
+        "--workspace",
+        "--lib",
+        "--bins",
+        "--tests",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
+    if !run.step("build", build) {
         return;
     }
-    run.step(
-        "tests of each crate",
-        cargo(["test", "--workspace", "--exclude", SERIAL, "--no-fail-fast"]),
-    );
+    let mut programs = lanes::programs(&run.output("build"));
+    programs.sort_by_key(|program| {
+        LONG.iter()
+            .position(|name| *name == program.name)
+            .unwrap_or(LONG.len())
+    });
+    let (whole, parts): (Vec<Program>, Vec<Program>) = programs
+        .into_iter()
+        .partition(|program| program.package == END_TO_END);
+    run.in_lanes("tests of each crate", parts.iter().map(job).collect());
     // Fetched before, so that the tests themselves speak to this machine only.
     run.step(
         "accessibility rules (axe-core)",
@@ -96,24 +137,16 @@ fn everything(run: &mut Run) {
             .arg(binaries::workspace().join("tests/e2e/axe-core.sh"))
             .current_dir(binaries::workspace()),
     );
+    end_to_end(run, &whole);
     run.step(
-        "end-to-end tests",
-        cargo([
-            "test",
-            "--package",
-            SERIAL,
-            "--no-fail-fast",
-            "--",
-            "--test-threads",
-            "1",
-        ]),
+        "examples in documents",
+        cargo(["test", "--workspace", "--doc"]),
     );
     let mut documentation = cargo(["doc", "--workspace", "--no-deps"]);
     run.step(
         "documentation",
         documentation.env("RUSTDOCFLAGS", "-D warnings"),
     );
-    city_interface(run);
     if answers("deny") {
         run.step(
             "licences and advisories",
@@ -124,6 +157,27 @@ fn everything(run: &mut Run) {
             "licences and advisories",
             "cargo-deny is not installed; the architecture test still holds the licences",
         );
+    }
+}
+
+/// Whole facilities: first those that need the machine to themselves, then two at a time; beside them the reference city against
+/// its own OpenAPI description.
+fn end_to_end(run: &mut Run, programs: &[Program]) {
+    let (alone, shared): (Vec<&Program>, Vec<&Program>) = programs
+        .iter()
+        .partition(|program| ALONE.contains(&program.name.as_str()));
+    for program in alone {
+        run.step(&format!("end to end: {}", program.name), program.command(1));
+    }
+    let mut jobs: Vec<Job> = shared.into_iter().map(job).collect();
+    jobs.insert(0, city_interface());
+    run.in_lanes("end to end", jobs);
+}
+
+fn job(program: &Program) -> Job {
+    Job {
+        name: format!("{} {}", program.package, program.name),
+        command: program.command(1),
     }
 }
 
@@ -144,7 +198,7 @@ fn booted(run: &mut Run) {
             cargo([
                 "test",
                 "--package",
-                SERIAL,
+                "gateway-e2e",
                 "--features",
                 "image",
                 "--test",
@@ -158,13 +212,19 @@ fn booted(run: &mut Run) {
 }
 
 /// The reference city against its own OpenAPI description.
-fn city_interface(run: &mut Run) {
-    run.step(
-        "city interface (schemathesis)",
-        Command::new("bash")
-            .arg(binaries::workspace().join("tests/city/schemathesis.sh"))
-            .current_dir(binaries::workspace()),
-    );
+fn city_interface() -> Job {
+    let mut command = Command::new("bash");
+    command
+        .arg(binaries::workspace().join("tests/city/schemathesis.sh"))
+        .env(
+            "REFERENCE_CITY",
+            binaries::ours("reference-city").unwrap_or_default(),
+        )
+        .current_dir(binaries::workspace());
+    Job {
+        name: "city interface (schemathesis)".to_owned(),
+        command,
+    }
 }
 
 /// The cargo that runs this, on the whole workspace.
