@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use gateway_antivirus::{Body, Outcome, Scanner};
+use gateway_audit::Content;
 use gateway_city::backoff::{Backoff, Random, system_random};
 use gateway_city::feed::FeedState;
 use gateway_city::{CityError, Endpoint};
@@ -83,7 +84,7 @@ pub(crate) struct Attachments {
     pub(crate) hindered: watch::Sender<Option<Hindrance>>,
     /// The database that the scanner has, by name.
     pub(crate) loaded: watch::Receiver<Option<String>>,
-    /// Where it is written that a file was withdrawn.
+    /// Where it is written what was found in a file.
     pub(crate) audit: Arc<Audit>,
 }
 
@@ -248,8 +249,15 @@ impl Attachments {
         let mut judged = false;
         for unjudged in store.unjudged_attachments(1).await? {
             let attempt = unjudged.attempt;
-            match self.judge(unjudged).await.map(|(judgement, _)| judgement) {
-                Some(judgement) => judged |= store.judge_attachment(attempt, judgement).await?,
+            match self.judge(unjudged).await {
+                Some((judgement, found)) => {
+                    if let Some(Found { digest, signature }) = found {
+                        self.audit
+                            .erases(Content::Infected, digest, &signature)
+                            .await;
+                    }
+                    judged |= store.judge_attachment(attempt, judgement).await?;
+                }
                 // The scanner did not answer. The hindrance will say so, or it was a moment's.
                 None => {
                     self.trouble.notify_one();

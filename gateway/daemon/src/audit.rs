@@ -193,12 +193,13 @@ impl Audit {
         }
     }
 
-    /// A stored file that could be read is found to be infected: logged, on the disk if there is room, before it is erased.
-    pub(crate) async fn withdraws(&self, digest: [u8; 32], signature: &str) {
+    /// A file of the store is found to be infected, `what` when it could be read or when it never was: logged, on the disk if there is
+    /// room, before it is erased; and the city is told (第24条).
+    pub(crate) async fn erases(&self, what: Content, digest: [u8; 32], signature: &str) {
         let signature = Signature::of(signature);
         let direction = Direction::Download;
         let entry = self.sink.durably(Event::Content {
-            what: Content::Withdrawn,
+            what,
             direction,
             device: None,
             digest: Some(Digest(digest)),

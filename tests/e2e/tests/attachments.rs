@@ -297,6 +297,15 @@ fn what_is_infected_wrong_or_gone_is_refused_erased_and_never_readable() {
     assert_eq!(sealed_files(&facility).len(), files);
     let log = facility.gateway.log();
     assert!(log.contains("FOUND") && log.contains("KIND"), "{log}");
+    // The city is told of what was infected, and of nothing else (第24条).
+    let incident = wait::until("the incident", PATIENCE, || {
+        let told = facility.city.statistics().ok()?["reports"].clone();
+        let mut reports = told.as_array()?.iter();
+        reports.find(|report| report["kind"] == "incident").cloned()
+    })
+    .unwrap();
+    assert_eq!(incident["count"], 1, "{incident}");
+    assert_eq!(incident["last"]["kind"], "malware", "{incident}");
 }
 
 #[test]

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use gateway_audit::Content;
 use gateway_notes::{Error, Judgement, Refusal, Store};
 use tokio::time::Instant;
 
-use super::{Attachments, IDLE, LOOK};
+use super::{Attachments, Found, IDLE, LOOK};
 use crate::certificates::chain;
 
 /// Bytes in a second, on the average: the scanner is there for those who work in the notebook.
@@ -71,7 +72,10 @@ impl Attachments {
         if let (Judgement::Refused(Refusal::Infected), Some(found)) = (judgement, found) {
             // First, or a power cut in between would leave a withdrawn file and no word of it. Cut before the file has gone,
             // it is found and said once more.
-            self.audit.withdraws(found.digest, &found.signature).await;
+            let Found { digest, signature } = found;
+            self.audit
+                .erases(Content::Withdrawn, digest, &signature)
+                .await;
         }
         store.judge_attachment(attempt, judgement).await?;
         let pause = Duration::from_secs_f64(size as f64 / RATE as f64);
