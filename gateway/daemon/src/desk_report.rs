@@ -75,7 +75,11 @@ impl ReportDesk for ReportPages {
 
     fn machinery(&self) -> Answer<'_, Machinery> {
         Box::pin(async {
-            let mut machinery = machinery(&self.posture.snapshot(), posture::now());
+            let mut machinery = machinery(
+                self.posture.version(),
+                &self.posture.snapshot(),
+                posture::now(),
+            );
             if let Some(channel) = &mut machinery.channel {
                 channel.refused.clone_from(&self.refusals.borrow());
             }
@@ -85,7 +89,7 @@ impl ReportDesk for ReportPages {
 }
 
 /// What keeps itself up to date, as far as the evidence tells.
-fn machinery(snapshot: &Snapshot, now: Timestamp) -> Machinery {
+fn machinery(version: &str, snapshot: &Snapshot, now: Timestamp) -> Machinery {
     let behind = now.0.saturating_sub(snapshot.time(now).0);
     let shown = |at: Timestamp| at.plus(behind);
     let own = |check| snapshot.own(check);
@@ -94,7 +98,7 @@ fn machinery(snapshot: &Snapshot, now: Timestamp) -> Machinery {
     let policy = snapshot.policy();
     Machinery {
         channel: Some(Channel {
-            running: env!("CARGO_PKG_VERSION").to_owned(),
+            running: version.to_owned(),
             waiting: update
                 .is_some_and(|entry| entry.grade().is_some())
                 .then(|| "新しい版".to_owned()),

@@ -12,11 +12,12 @@ use arc_swap::ArcSwap;
 use gateway_audit::{AuditSink, Event};
 use gateway_policy::{
     BreakGlass, BreakGlassError, Certificate, Check, DeviceId, DeviceStanding, Effect, Evidence,
-    Gate, Grade, Ledger, Machine, Observation, Observed, Policy, Rule, Snapshot, Source, Standing,
-    State, Subject, Timestamp, Transition, Waiver, WaiverError,
+    Gate, Grade, Ledger, Observation, Observed, Policy, Rule, Snapshot, Source, Standing, State,
+    Subject, Timestamp, Transition, Waiver, WaiverError,
 };
 use tokio::sync::{broadcast, watch};
 
+use crate::config::PostureTable;
 use crate::ledger_file::LedgerFile;
 
 /// How often the snapshot is renewed without a change; well below the age at which the gate calls it stale (2 minutes).
@@ -43,6 +44,8 @@ pub(crate) struct Posture {
     policies: watch::Sender<Arc<Policy>>,
     /// Where those who act on the board write down what they did.
     audit: OnceLock<AuditSink>,
+    /// The version of the image that runs.
+    version: OnceLock<String>,
     /// When this process opened it, in the ledger's time.
     opened: Timestamp,
 }
@@ -153,6 +156,7 @@ impl Posture {
             transitions: broadcast::channel(BACKLOG).0,
             policies: watch::channel(policy).0,
             audit: OnceLock::new(),
+            version: OnceLock::new(),
         }
     }
 
@@ -166,11 +170,20 @@ impl Posture {
     }
 
     /// Says what the box runs on.
-    pub(crate) fn runs_on(&self, machine: Machine) {
+    pub(crate) fn runs_on(&self, table: &PostureTable) {
+        if let Some(image) = gateway_posture::System::new(&table.root).image() {
+            let _ = self.version.set(image.version);
+        }
         self.change(|board, _| {
-            board.ledger.runs_on(machine);
+            board.ledger.runs_on(table.machine());
             Vec::new()
         });
+    }
+
+    /// The version of what runs: the image's, and on any other system this program's own.
+    pub(crate) fn version(&self) -> &str {
+        let version = self.version.get().map(String::as_str);
+        version.unwrap_or(env!("CARGO_PKG_VERSION"))
     }
 
     /// Has what is done with the board written down from now on. Once.

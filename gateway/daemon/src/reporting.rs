@@ -226,7 +226,13 @@ impl Reporting {
 
     /// One report. Answers how long until the next.
     async fn send(&self, api: &GatewayApi, newest: Option<&Newest>) -> Result<Duration, CityError> {
-        let body = status(&self.posture.snapshot(), newest, posture::now()).to_string();
+        let report = status(
+            self.posture.version(),
+            &self.posture.snapshot(),
+            newest,
+            posture::now(),
+        );
+        let body = report.to_string();
         let answer = api.post_status(&key_of(&body), Bytes::from(body)).await?;
         let Ok(answer) = serde_json::from_slice::<Answer>(&answer) else {
             tracing::warn!(
@@ -346,11 +352,11 @@ fn key_of(body: &str) -> String {
     gateway_audit::Digest::of(&[body.as_bytes()]).to_string()[..32].to_owned()
 }
 
-fn status(snapshot: &Snapshot, newest: Option<&Newest>, now: Timestamp) -> Value {
+fn status(version: &str, snapshot: &Snapshot, newest: Option<&Newest>, now: Timestamp) -> Value {
     let rows = report::report(snapshot, now).rows;
     let checks: Vec<Value> = rows.iter().take(MOST_CHECKS).map(line).collect();
     let mut report = json!({
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": version,
         "slot": "none",
         "checks": checks,
     });
@@ -450,7 +456,7 @@ mod tests {
     #[test]
     fn a_report_holds_ids_states_times_and_digests_and_nothing_else() {
         let now = Timestamp(1_795_000_000);
-        let report = status(&Snapshot::nothing_known(now), None, now);
+        let report = status("0.2.0", &Snapshot::nothing_known(now), None, now);
         let checks = report["checks"].as_array().unwrap();
         assert!(checks.len() > 10);
         for check in checks {

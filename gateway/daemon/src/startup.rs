@@ -141,7 +141,7 @@ async fn start(
         tasks,
     )
     .map_err(|error| StartupError::System("a thread for the audit log", error))?;
-    posture.runs_on(config.posture.machine());
+    posture.runs_on(&config.posture);
     let staff = Arc::new(StaffSessions::new()?);
     let vault = Arc::new(LateVault::new(vault_config(&config)));
     let provisioning = ProvisioningConfig {

@@ -232,6 +232,15 @@ fn the_software_and_its_bill_of_materials_are_compared_with_the_signed_channel()
     publish("1.4.0");
     stage.decides("UPD", &["state=\"compliant\""]);
     stage.decides("SBOM", &["state=\"compliant\""]);
+    // The city hears which image runs, not which program.
+    wait::until("the city to hear of 1.4.0", SOON, || {
+        let told = stage.facility.city.statistics().ok()?;
+        let mut reports = told["reports"].as_array()?.iter();
+        reports
+            .any(|report| report["kind"] == "status" && report["last"]["version"] == "1.4.0")
+            .then_some(())
+    })
+    .unwrap();
 
     stage
         .machine
