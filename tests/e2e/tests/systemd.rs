@@ -20,6 +20,7 @@ use test_harness::binaries::workspace;
 /// Bounds for `systemd-analyze security --threshold`, in tenths: 0 is the least exposed, 100 the most.
 const GATEWAYD_EXPOSURE: &str = "15";
 const CLAMD_EXPOSURE: &str = "10";
+const UPDATER_EXPOSURE: &str = "15";
 
 #[test]
 fn systemd_has_nothing_to_object_to_in_the_units() {
@@ -48,6 +49,8 @@ fn the_units_stay_within_their_exposure() {
     for (unit, bound) in [
         ("gatewayd.service", GATEWAYD_EXPOSURE),
         ("clamav-daemon.service", CLAMD_EXPOSURE),
+        ("gateway-update.service", UPDATER_EXPOSURE),
+        ("gateway-health.service", UPDATER_EXPOSURE),
     ] {
         let threshold = format!("--threshold={bound}");
         let output = root.analyze(
@@ -71,6 +74,8 @@ fn the_units_stay_within_their_exposure() {
 fn every_directive_of_the_services_has_a_reason_beside_it() {
     for file in [
         "gatewayd.service",
+        "gateway-update.service",
+        "gateway-health.service",
         "clamav-daemon.service.d/renraku-gateway.conf",
     ] {
         let text = fs::read_to_string(systemd().join(file)).unwrap();
@@ -211,9 +216,13 @@ fn message_ids() -> BTreeSet<String> {
     source.split('"').filter(is_id).map(str::to_owned).collect()
 }
 
-const UNITS: [&str; 4] = [
+const UNITS: [&str; 8] = [
     "gatewayd.service",
     "gatewayd.socket",
+    "gateway-health.service",
+    "gateway-update.path",
+    "gateway-update.service",
+    "gateway-update.timer",
     "clamav-daemon.service",
     "clamav-daemon.socket",
 ];
@@ -241,10 +250,15 @@ impl Root {
         for (link, target) in [("bin", "usr/bin"), ("sbin", "usr/sbin")] {
             std::os::unix::fs::symlink(target, root.path().join(link)).unwrap();
         }
-        for program in ["usr/bin/gatewayd", "usr/bin/kill", "usr/sbin/clamd"] {
+        for program in [
+            "usr/bin/gatewayd",
+            "usr/bin/gateway-update",
+            "usr/bin/kill",
+            "usr/sbin/clamd",
+        ] {
             fs::copy("/bin/true", root.path().join(program)).unwrap();
         }
-        for name in ["gatewayd.service", "gatewayd.socket"] {
+        for name in UNITS.iter().filter(|name| name.starts_with("gateway")) {
             fs::copy(systemd().join(name), root.unit(name)).unwrap();
         }
         for name in ["clamav-daemon.service", "clamav-daemon.socket"] {
