@@ -52,11 +52,18 @@ pub(crate) fn rows_by_person(directory: &Path) -> BTreeMap<String, Needles> {
     rows
 }
 
+/// The rows of notes among the rows of a person.
+pub(crate) fn notes_of(rows: &Needles) -> impl Iterator<Item = &(String, Vec<u8>)> {
+    rows.iter().filter(|(what, _)| what == NOTE)
+}
+
+const NOTE: &str = "a note's row";
+
 fn add_rows(file: &Path, rows: &mut BTreeMap<String, Needles>) {
     for (query, what) in [
         ("SELECT hex(tag), hex(key) FROM persons", "a wrapped key"),
         ("SELECT hex(tag), hex(body) FROM persons", "a person's row"),
-        ("SELECT hex(person), hex(body) FROM notes", "a note's row"),
+        ("SELECT hex(person), hex(body) FROM notes", NOTE),
     ] {
         for line in ask(file, query).lines() {
             let (person, value) = line.split_once('|').unwrap();

@@ -231,9 +231,19 @@ impl Stage {
         if self.morning.keys().all(|person| now.contains_key(person)) {
             return Err("nobody has been purged".to_owned());
         }
-        // The day ends with a store that is filled anew, so of those who stay nothing is left either as it was sealed in the
-        // morning: not of the one of whom a note was deleted, nor of anybody.
-        let sealed: Needles = self.morning.values().flatten().cloned().collect();
+        // Whoever was purged or sealed anew has left nothing: the one of whom a note was deleted, and everybody once the store
+        // was filled anew. (It is when the box was away while the city forgot; one that lived through the day was not.)
+        let touched = |person: &&String| {
+            !now.get(*person).is_some_and(|rows| {
+                remains::notes_of(&self.morning[*person]).all(|row| rows.contains(row))
+            })
+        };
+        let touched: Vec<&String> = self.morning.keys().filter(touched).collect();
+        if touched.len() < 2 {
+            return Err("whose note was deleted is sealed as in the morning".to_owned());
+        }
+        let sealed = touched.into_iter().flat_map(|person| &self.morning[person]);
+        let sealed: Needles = sealed.cloned().collect();
         found.extend(remains::found(&self.state(), &sealed));
         if found.is_empty() {
             Ok(())
