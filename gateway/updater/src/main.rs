@@ -94,6 +94,15 @@ fn run(arguments: &Arguments) -> Result<u8, UpdateError> {
         .map_err(|error| UpdateError::Config(error.to_string()))?;
     match &arguments.what {
         What::Check { medium } => {
+            if let Some((judged, missing)) =
+                runtime.block_on(work::overdue_verdict(&config, &now))?
+            {
+                words::tell_judged(judged, missing);
+                println!("{}", words::judged(judged, missing));
+                if judged != Judged::Good {
+                    return Ok(4);
+                }
+            }
             let checked = runtime.block_on(work::check(&config, medium.as_deref(), &now))?;
             words::tell_checked(&checked);
             println!("{}", words::checked(&checked));

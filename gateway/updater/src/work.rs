@@ -172,6 +172,35 @@ pub async fn health(
     Ok((judged, missing))
 }
 
+/// Judges a new version that runs and that nobody has judged: its judge has died. `None` when there is no such version.
+///
+/// Without it a box would run an unjudged version until its next restart, and take no other release meanwhile.
+///
+/// # Errors
+/// As [`health`].
+pub async fn overdue_verdict(
+    config: &Config,
+    clock: &dyn Fn() -> Timestamp,
+) -> Result<Option<(Judged, Option<Missing>)>, UpdateError> {
+    let is_overdue = {
+        let (machine, _lock, found) = open(config, clock())?;
+        tell_found(found, &machine.running);
+        matches!(
+            machine.record.state().phase(),
+            Phase::Trying(_) | Phase::Healthy(_)
+        )
+    };
+    if !is_overdue {
+        return Ok(None);
+    }
+    tracing::warn!(
+        event = "update",
+        reason = "UPD-UNJUDGED",
+        "a new version runs that was not judged when it started; it is now"
+    );
+    health(config, clock).await.map(Some)
+}
+
 /// How things stand. Changes nothing, and waits for nobody.
 ///
 /// # Errors

@@ -72,6 +72,36 @@ async fn a_version_that_is_not_good_goes_back_and_is_tried_again_only_when_told(
 }
 
 #[tokio::test]
+async fn a_version_whose_judge_died_is_judged_before_the_next_look_for_a_release() {
+    let it = Appliance::new().await;
+    let clock = || Timestamp(it.now);
+    assert_eq!(
+        work::overdue_verdict(&it.config(), &clock).await.unwrap(),
+        None
+    );
+    let new = it.made("1.2");
+    it.publish(&new);
+    it.check().await.unwrap();
+    assert!(it.restarted());
+    assert_eq!(
+        work::overdue_verdict(&it.config(), &clock).await.unwrap(),
+        None
+    );
+    it.boots(&new, Slot::B);
+    // gatewayd does not answer.
+    let verdict = work::overdue_verdict(&it.config(), &clock).await.unwrap();
+    let (judged, missing) = verdict.unwrap();
+    assert_eq!(judged, Judged::GoBack);
+    assert_eq!(missing.unwrap().id(), "UPD-HEALTH-GATEWAY");
+    assert!(it.restarted());
+    it.runs(&it.old, Slot::A);
+    assert_eq!(
+        work::overdue_verdict(&it.config(), &clock).await.unwrap(),
+        None
+    );
+}
+
+#[tokio::test]
 async fn a_version_that_never_came_up_has_failed() {
     let it = Appliance::new().await;
     let new = it.made("1.2");
