@@ -8,6 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub mod disk;
+pub mod writes;
+
 use crate::city::{BOX_HOST, PORTAL_HOST};
 use crate::{Child, Error, Program, Result, binaries, ports, wait};
 
@@ -30,16 +33,22 @@ const BOOT: &str = r#"set -e
 cd "$1"
 rm -f tpm/sock
 swtpm socket --tpm2 --tpmstate "dir=$1/tpm" --ctrl "type=unixio,path=$1/tpm/sock" --daemon --terminate
-exec qemu-system-x86_64 -machine q35,smm=on -smp 2 -m 2048 -cpu max -display none -no-user-config -nodefaults \
+exec qemu-system-x86_64 -machine q35,smm=on -smp 2 -m 2048 -cpu max -display none -no-user-config -nodefaults $6 \
   -serial file:serial.log -uuid "$2" \
   -global driver=cfi.pflash01,property=secure,value=on \
   -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd \
   -drive if=pflash,format=raw,file=vars.fd \
-  -drive file=disk.img,format=raw,if=virtio,cache=writeback \
+  $7 \
   -chardev socket,id=tpm,path=tpm/sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0 \
   -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng \
   -netdev "user,id=lan,restrict=on,hostfwd=tcp:127.0.0.1:$3-:443,hostfwd=tcp:127.0.0.1:$4-:80,guestfwd=tcp:10.0.2.100:443-cmd:socat - TCP4:127.0.0.1:$5" \
   -device virtio-net-pci,netdev=lan"#;
+
+/// The disk as the box sees it.
+const DISK: &str = "-drive file=disk.img,format=raw,if=virtio,cache=writeback";
+
+/// The same, and every write and flush goes to a log as well ([`writes`]).
+const LOGGED_DISK: &str = "-blockdev driver=file,filename=disk.img,node-name=disk -blockdev driver=file,filename=writes.log,node-name=log -blockdev driver=blklogwrites,node-name=logged,file=disk,log=log,log-sector-size=512 -device virtio-blk-pci,drive=logged";
 
 /// Where `cargo xtask image` keeps its tools, and what the tools see as `/work`.
 fn home() -> PathBuf {
@@ -54,6 +63,33 @@ pub fn trial() -> PathBuf {
 /// The root file system of the newest image, as a tree.
 pub fn root_tree() -> PathBuf {
     home().join("work/out/system")
+}
+
+/// Runs a program of the tree of tools, which sees the working directory as `/work`; gives what it said.
+fn tool(program: &str, arguments: &[&str]) -> Result<String> {
+    let output = std::process::Command::new("unshare")
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            ENTER,
+            "sh",
+        ])
+        .arg(home().join("tools"))
+        .arg(home().join("work"))
+        .arg(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| Error::new("unshare cannot be started").because(error))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(Error::new(format!(
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
 }
 
 /// A box that can be switched on and off.
@@ -109,6 +145,22 @@ impl Appliance {
         Self::new(name, &self.directory)
     }
 
+    /// Keeps disk, firmware and TPM as they are now, for [`Self::put_back`]. The box must be off.
+    ///
+    /// # Errors
+    /// When they cannot be copied.
+    pub fn keep(&self) -> Result<()> {
+        copy_tree(&self.directory, &self.directory.with_extension("kept"))
+    }
+
+    /// Puts back what [`Self::keep`] kept. The box must be off.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn put_back(&self) -> Result<()> {
+        copy_tree(&self.directory.with_extension("kept"), &self.directory)
+    }
+
     /// Its disk, firmware variables, TPM state and serial line.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -144,6 +196,60 @@ impl Appliance {
     /// # Errors
     /// When QEMU cannot be started.
     pub fn switch_on(&mut self, city_port: u16) -> Result<()> {
+        self.start(city_port, "", DISK)
+    }
+
+    /// As [`Self::switch_on`]; where the box would restart it goes off instead.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn switch_on_once(&mut self, city_port: u16) -> Result<()> {
+        self.start(city_port, "-no-reboot", DISK)
+    }
+
+    /// As [`Self::switch_on_once`]; what it writes is in [`Self::written`] when it is off.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started or the log cannot be made.
+    pub fn switch_on_logged(&mut self, city_port: u16) -> Result<()> {
+        let log = self.directory.join("writes.log");
+        fs::write(&log, b"")
+            .map_err(|error| Error::new(format!("{}", log.display())).because(error))?;
+        self.start(city_port, "-no-reboot", LOGGED_DISK)
+    }
+
+    /// The writes of a box that was [switched on so](Self::switch_on_logged) and is off; the log is kept under `name`.
+    ///
+    /// # Errors
+    /// When there is no log.
+    pub fn written(&self, name: &str) -> Result<writes::Writes> {
+        let log = self.directory.join(format!("{name}.log"));
+        fs::rename(self.directory.join("writes.log"), &log)
+            .map_err(|error| Error::new(format!("{}", log.display())).because(error))?;
+        writes::Writes::read(&log)
+    }
+
+    /// Waits until it goes off by itself.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn wait_until_off(&mut self, patience: Duration) -> Result<()> {
+        let process = self
+            .process
+            .as_mut()
+            .ok_or_else(|| Error::new("the box is switched off"))?;
+        wait::until("the box to go off", patience, || process.exit_status()).map_err(|error| {
+            Error::new(format!(
+                "the box showed at the end:\n{}",
+                self.end_of_screen()
+            ))
+            .because(error)
+        })?;
+        self.process = None;
+        Ok(())
+    }
+
+    fn start(&mut self, city_port: u16, option: &str, disk: &str) -> Result<()> {
         let _ = fs::rename(
             self.directory.join("serial.log"),
             self.directory.join("serial-before.log"),
@@ -166,6 +272,8 @@ impl Appliance {
                 self.https_port.to_string(),
                 self.http_port.to_string(),
                 city_port.to_string(),
+                option.to_owned(),
+                disk.to_owned(),
             ])
             .spawn()?;
         self.process = Some(process);
@@ -202,12 +310,68 @@ impl Appliance {
             texts.iter().position(|text| screen.contains(text))
         })
         .map_err(|error| {
-            let screen = self.screen();
-            let lines: Vec<&str> = screen.lines().rev().take(40).collect();
-            let end: Vec<&str> = lines.into_iter().rev().collect();
-            Error::new(format!("the box showed at the end:\n{}", end.join("\n"))).because(error)
+            Error::new(format!(
+                "the box showed at the end:\n{}",
+                self.end_of_screen()
+            ))
+            .because(error)
         })
     }
+
+    /// Waits until the screen has shown `text` so often.
+    ///
+    /// # Errors
+    /// When it does not in time, or QEMU ends.
+    pub fn wait_for_times(&mut self, text: &str, times: usize, patience: Duration) -> Result<()> {
+        let serial = self.directory.join("serial.log");
+        let process = self
+            .process
+            .as_mut()
+            .ok_or_else(|| Error::new("the box is switched off"))?;
+        let what = format!("the box to show {text} {times} times");
+        wait::for_process(process, &what, patience, || {
+            let bytes = fs::read(&serial).unwrap_or_default();
+            let screen = plain(&String::from_utf8_lossy(&bytes));
+            (screen.matches(text).count() >= times).then_some(())
+        })
+        .map_err(|error| {
+            Error::new(format!(
+                "the box showed at the end:\n{}",
+                self.end_of_screen()
+            ))
+            .because(error)
+        })
+    }
+
+    fn end_of_screen(&self) -> String {
+        let screen = self.screen();
+        let lines: Vec<&str> = screen.lines().rev().take(40).collect();
+        let end: Vec<&str> = lines.into_iter().rev().collect();
+        end.join("\n")
+    }
+
+    /// A file of this box as the tools see it.
+    fn inside(&self, name: &str) -> String {
+        format!("/work/boxes/{}/{name}", self.name)
+    }
+}
+
+/// A folder in place of another; disks keep their holes.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(to);
+    let output = std::process::Command::new("cp")
+        .args(["--archive", "--sparse=always"])
+        .args([from, to])
+        .output()
+        .map_err(|error| Error::new("cp cannot be started").because(error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "{} cannot be copied: {}",
+        from.display(),
+        String::from_utf8_lossy(&output.stderr).trim()
+    )))
 }
 
 /// A copy that keeps holes: a disk is mostly empty.

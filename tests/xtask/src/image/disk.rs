@@ -50,7 +50,6 @@ pub(super) fn make(site: &Site, keys: &Keys) -> Result<(), String> {
     )
     .map_err(failed)?;
     keys.enrolment(site)?;
-    keys.put_away();
     let definitions = site.work.join("build/repart");
     tools::run(
         std::process::Command::new("cp")

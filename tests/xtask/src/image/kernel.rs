@@ -9,9 +9,10 @@ use super::Site;
 use super::keys::Keys;
 
 /// Writes `release/uki-a.efi` and `release/uki-b.efi`.
-pub(super) fn make(site: &Site, root_hash: &str) -> Result<(), String> {
-    eprintln!("kernels: initrd, two signed images");
-    initrd(site)?;
+///
+/// `more` is added to the command line; only releases for trying have any.
+pub(super) fn make(site: &Site, root_hash: &str, more: &str) -> Result<(), String> {
+    eprintln!("kernels: two signed images");
     let pattern = site.workspace.join("image/disk/cmdline");
     let pattern =
         fs::read_to_string(&pattern).map_err(|error| format!("{}: {error}", pattern.display()))?;
@@ -20,6 +21,7 @@ pub(super) fn make(site: &Site, root_hash: &str) -> Result<(), String> {
             .replace("@ROOT_HASH@", root_hash)
             .replace("@DATA@", &partition(site, "root", slot)?)
             .replace("@HASH@", &partition(site, "verity", slot)?);
+        let line = format!("{line} {more}");
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         let file = site.work.join(format!("build/cmdline-{slot}"));
         fs::write(&file, &line).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -32,7 +34,7 @@ pub(super) fn make(site: &Site, root_hash: &str) -> Result<(), String> {
                 "--linux=/work/out/vmlinuz",
                 "--initrd=/work/build/initrd.cpio.zst",
                 &format!("--cmdline=@/work/build/cmdline-{slot}"),
-                "--os-release=@/work/out/system/usr/lib/os-release",
+                &format!("--os-release=@/work/out/{}/usr/lib/os-release", site.tree),
                 &format!("--uname={}", version.trim()),
                 "--signtool=sbsign",
                 &format!("--secureboot-private-key={}", Keys::path("db.key")),
@@ -51,7 +53,8 @@ pub(super) fn make(site: &Site, root_hash: &str) -> Result<(), String> {
 }
 
 /// Packs the initial file system: sorted, owned by root, with one time.
-fn initrd(site: &Site) -> Result<(), String> {
+pub(super) fn initrd(site: &Site) -> Result<(), String> {
+    eprintln!("initrd");
     let script = format!(
         "cd /work/out/initrd && find . -exec touch --no-dereference --date=@{} {{}} + && \
          find . -print0 | LC_ALL=C sort --zero-terminated | \

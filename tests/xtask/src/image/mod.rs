@@ -6,6 +6,7 @@
 mod bill;
 mod disk;
 mod enrolment;
+mod faults;
 mod kernel;
 mod keys;
 mod root;
@@ -31,7 +32,8 @@ pub(crate) struct Arguments {
     #[arg(long, required_unless_present = "trial")]
     city: Option<PathBuf>,
     /// Make an image for trying, for a new reference city of its own, in target/image/trial: `city` keeps the city's state,
-    /// `out` the release, `next` the release after it. Programs are built without optimisation.
+    /// `out` the release, `next` the release after it, and beside them releases that are bad. Programs are built without
+    /// optimisation.
     #[arg(long, conflicts_with_all = ["city", "out", "keys"])]
     trial: bool,
     /// The release's version; this tree's when not given.
@@ -52,6 +54,9 @@ pub(crate) struct Arguments {
     /// Build the programs without optimisation: much faster, for tests.
     #[arg(long)]
     debug: bool,
+    /// Releases that are bad, too.
+    #[arg(skip)]
+    faults: bool,
 }
 
 /// What every step knows.
@@ -62,6 +67,8 @@ struct Site {
     /// `target/image`: tools, caches, and `work`, which the tools see as `/work`.
     work: PathBuf,
     tools: Tools,
+    /// Which tree in `work/out` is the root file system.
+    tree: &'static str,
     version: String,
     /// Seconds since 1970 that every file of the image carries: when the newest commit was made.
     epoch: u64,
@@ -96,6 +103,7 @@ fn next(first: &Arguments) -> Arguments {
         out: appliance::trial().join("next"),
         image_version: "0.2.0".to_owned(),
         debug: true,
+        faults: true,
         fresh: false,
         ..first.clone()
     }
@@ -110,6 +118,7 @@ fn make(arguments: &Arguments) -> Result<String, String> {
     let site = Site {
         work: home.join("work"),
         tools: Tools::prepare(&home)?,
+        tree: "system",
         version: checked_version(&arguments.image_version)?,
         epoch: newest_commit(&workspace)?,
         workspace,
@@ -146,10 +155,15 @@ fn make(arguments: &Arguments) -> Result<String, String> {
     }
     bill::write(&site)?;
     let root_hash = root::make(&site)?;
-    kernel::make(&site, &root_hash)?;
+    kernel::initrd(&site)?;
+    kernel::make(&site, &root_hash, "")?;
     disk::make(&site, &keys)?;
     put(&site.work.join("disk"), &out)?;
     put(&release, &out.join("release"))?;
+    if arguments.faults {
+        faults::make(&site)?;
+    }
+    keys.put_away();
     let out = out.canonicalize().unwrap_or(out);
     let size = |name: &str| {
         fs::metadata(out.join("release").join(name)).map_or(0, |data| data.len()) as f64

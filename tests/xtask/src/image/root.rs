@@ -25,7 +25,7 @@ pub(super) fn make(site: &Site) -> Result<String, String> {
             "-U",
             FILE_SYSTEM,
             "/work/release/root.img",
-            "/work/out/system",
+            &format!("/work/out/{}", site.tree),
         ],
     )?;
     let said = site.tools.run(

@@ -39,7 +39,7 @@ const PACKAGES: [&str; 23] = [
 ];
 
 /// A Debian 13 tree with the tools in it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tools {
     /// The tree.
     pub(super) root: PathBuf,
