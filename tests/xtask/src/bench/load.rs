@@ -128,10 +128,14 @@ pub(crate) fn h2load(
         (HOST, port, path),
         time,
         &[format!("-c{clients}"), format!("-m{streams}")],
+        Duration::ZERO,
     )
 }
 
 /// HTTP/1.1 with `clients` connections, each of which asks `rate` times a second, whether the server is quick or not.
+///
+/// Latencies are those of readers who are there: the first second, in which all connect at once and wait for each other's handshakes,
+/// is not among them. (Their processor time is.)
 pub(crate) fn paced(
     (host, port, path): (&str, u16, &str),
     clients: u32,
@@ -147,13 +151,18 @@ pub(crate) fn paced(
     for field in header {
         arguments.extend(["-H".to_owned(), (*field).to_owned()]);
     }
-    run_h2load((host, port, path), time, &arguments)
+    let time = time.max(3 * CONNECTING);
+    run_h2load((host, port, path), time, &arguments, CONNECTING)
 }
+
+/// So long after the first request everybody has connected.
+const CONNECTING: Duration = Duration::from_secs(1);
 
 fn run_h2load(
     (host, port, path): (&str, u16, &str),
     time: Duration,
     arguments: &[String],
+    connecting: Duration,
 ) -> Result<Sample, String> {
     let log = std::env::temp_dir().join(format!("h2load-{}.log", std::process::id()));
     let _ = std::fs::remove_file(&log);
@@ -171,12 +180,13 @@ fn run_h2load(
         .arg(format!("--connect-to=127.0.0.1:{port}"))
         .arg(format!("https://{host}:{port}{path}"));
     let text = output(&mut command)?;
-    let sample = parse_h2load(&text, &log).ok_or_else(|| format!("h2load said:\n{text}"));
+    let sample =
+        parse_h2load(&text, &log, connecting).ok_or_else(|| format!("h2load said:\n{text}"));
     let _ = std::fs::remove_file(&log);
     sample
 }
 
-fn parse_h2load(text: &str, log: &PathBuf) -> Option<Sample> {
+fn parse_h2load(text: &str, log: &PathBuf, connecting: Duration) -> Option<Sample> {
     let mut sample = Sample::default();
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("requests: ") {
@@ -196,11 +206,21 @@ fn parse_h2load(text: &str, log: &PathBuf) -> Option<Sample> {
             sample.per_second = rest.split(", ").nth(1)?.split(' ').next()?.parse().ok()?;
         }
     }
-    // Start time, status, response time in µs.
-    let mut times: Vec<f64> = std::fs::read_to_string(log)
+    // Start time, status, response time; times in µs.
+    let requests: Vec<(u128, f64)> = std::fs::read_to_string(log)
         .ok()?
         .lines()
-        .filter_map(|line| line.split('\t').nth(2)?.parse().ok())
+        .filter_map(|line| {
+            let mut fields = line.split('\t');
+            let start = fields.next()?.parse().ok()?;
+            Some((start, fields.nth(1)?.parse().ok()?))
+        })
+        .collect();
+    let first = requests.iter().map(|(start, _)| *start).min()?;
+    let mut times: Vec<f64> = requests
+        .iter()
+        .filter(|(start, _)| start - first >= connecting.as_micros())
+        .map(|(_, time)| *time)
         .collect();
     times.sort_by(f64::total_cmp);
     if let Some(last) = times.len().checked_sub(1) {
@@ -255,5 +275,26 @@ mod tests {
     #[test]
     fn a_report_without_requests_is_no_sample() {
         assert!(parse_wrk("unable to connect").is_none());
+    }
+
+    #[test]
+    fn requests_while_everybody_connects_are_no_latencies() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log");
+        let lines: String = [
+            (0, 70_000),
+            (900_000, 60_000),
+            (1_100_000, 2_000),
+            (1_500_000, 3_000),
+        ]
+        .iter()
+        .map(|(start, time)| format!("{}\t200\t{time}\n", 1_796_000_000_000_000_u64 + start))
+        .collect();
+        std::fs::write(&log, lines).unwrap();
+        let text = "finished in 3.00s, 800.00 req/s, 1MB/s\nrequests: 4 total, 4 started, 4 done, 4 succeeded, 0 failed, 0 errored, 0 timeout\n";
+        let all = parse_h2load(text, &log, Duration::ZERO).unwrap();
+        let settled = parse_h2load(text, &log, CONNECTING).unwrap();
+        assert!((all.p50_us - 3_000.0).abs() < 0.1 && (settled.p50_us - 2_000.0).abs() < 0.1);
+        assert!(settled.p99_us < 3_000.1);
     }
 }

@@ -7,6 +7,7 @@
 mod cost;
 mod lab;
 mod load;
+mod paired;
 mod peers;
 mod report;
 mod scanning;

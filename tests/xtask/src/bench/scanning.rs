@@ -1,21 +1,18 @@
 //! What scanning costs the person who waits: files that never repeat, through the gateway and through squid with c-icap, beside
 //! clamd asked directly and nginx, which scans nothing.
 //!
-//! Wall time per file, one after the other on one connection. Every round has new files, the same for all. The peers are
+//! Wall time per file, one after the other on one connection. Every round has new files, the same for all; what scanning adds is
+//! measured apart, in pairs ([`super::paired`]). The peers are
 //! Debian 13's; squidclamav is not packaged there, so c-icap's own clamd module does its work.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{IoSlice, Read, Write as _};
-use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixStream;
+use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::lab::HOST;
+use super::paired::{self, Pair};
 use super::report::median;
 
 /// A size of file and how many of it one round has.
@@ -27,7 +24,7 @@ const SIZES: [(&str, &str, usize, usize); 3] = [
 
 /// Which way a file goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Down,
     Up,
 }
@@ -60,8 +57,7 @@ pub(crate) struct Stage<'a> {
 /// Medians of all rounds, in milliseconds per file.
 struct Measured {
     title: String,
-    clamd: f64,
-    nginx: f64,
+    pair: Pair,
     gateway: f64,
     repeated: f64,
     squid: f64,
@@ -97,35 +93,42 @@ fn measure(
     count: usize,
     rounds: usize,
 ) -> Result<Measured, String> {
-    let mut all: [Vec<f64>; 5] = Default::default();
+    let mut all: [Vec<f64>; 6] = Default::default();
     for round in 0..rounds {
         let files = Files::make(stage.files, bytes, count)?;
         let through = |port| files.send(way, port);
-        let times = [
-            files.scan(&stage.clamd)?,
-            through(stage.ports.nginx)?,
+        let ends = (stage.ports.nginx, stage.ports.gateway);
+        let [gateway, again, squid] = [
             through(stage.ports.gateway)?,
             through(stage.ports.gateway)?,
             through(stage.ports.squid)?,
         ];
+        // The gateway knows these files now.
+        let fresh = Files::make(stage.files, bytes, count)?;
+        let pair = paired::measure(&fresh.paths(), way, ends, &stage.clamd)?;
+        let times = [pair.nginx, pair.clamd, pair.gateway, gateway, again, squid];
         eprintln!(
-            "{title} round {}: clamd {:.2} · nginx {:.2} · gateway {:.2}, again {:.2} · squid {:.2} ms",
+            "{title} round {}: in pairs nginx {:.2} · clamd {:.2} · gateway {:.2} · alone gateway {:.2}, again {:.2} · squid {:.2} ms",
             round + 1,
             times[0],
             times[1],
             times[2],
             times[3],
-            times[4]
+            times[4],
+            times[5]
         );
         for (series, time) in all.iter_mut().zip(times) {
             series.push(time);
         }
     }
-    let [clamd, nginx, gateway, repeated, squid] = all.map(median);
+    let [nginx, clamd, paired, gateway, repeated, squid] = all.map(median);
     Ok(Measured {
         title,
-        clamd,
-        nginx,
+        pair: Pair {
+            nginx,
+            clamd,
+            gateway: paired,
+        },
         gateway,
         repeated,
         squid,
@@ -134,19 +137,20 @@ fn measure(
 
 fn markdown(rows: &[Measured]) -> String {
     let mut text = String::from(
-        "\n| one file, ms | clamd alone | nginx, no scan | gatewayd | the same again | squid + c-icap | scanning adds, × clamd (goal ≤ 1.10) | × squid (goal < 1) |\n|---|---|---|---|---|---|---|---|\n",
+        "\n| one file, ms | nginx, no scan | clamd asked directly | gatewayd | scanning adds, × clamd (goal ≤ 1.10) | gatewayd alone | the same again | squid + c-icap | × squid (goal < 1) |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let _ = writeln!(
             text,
-            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
+            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
             row.title,
-            row.clamd,
-            row.nginx,
+            row.pair.nginx,
+            row.pair.clamd,
+            row.pair.gateway,
+            (row.pair.gateway - row.pair.nginx) / row.pair.clamd,
             row.gateway,
             row.repeated,
             row.squid,
-            (row.gateway - row.nginx) / row.clamd,
             row.gateway / row.squid
         );
     }
@@ -176,35 +180,9 @@ impl<'a> Files<'a> {
         Ok(Self { folder, names })
     }
 
-    /// clamd asked directly: the file's descriptor, one connection for each, as the gateway does it.
-    fn scan(&self, socket: &Path) -> Result<f64, String> {
-        let one = |name: &String| -> std::io::Result<f64> {
-            let file = File::open(self.folder.join(name))?;
-            // The next file comes over the network first; a clamd that is never idle would look faster than it is.
-            std::thread::sleep(Duration::from_micros(200));
-            let start = Instant::now();
-            let mut stream = UnixStream::connect(socket)?;
-            let descriptors = [file.as_raw_fd()];
-            sendmsg::<()>(
-                stream.as_raw_fd(),
-                &[IoSlice::new(b"zFILDES\0\0")],
-                &[ControlMessage::ScmRights(&descriptors)],
-                MsgFlags::empty(),
-                None,
-            )?;
-            let mut reply = Vec::new();
-            stream.read_to_end(&mut reply)?;
-            let time = start.elapsed().as_secs_f64() * 1000.0;
-            if reply.ends_with(b": OK\0") {
-                Ok(time)
-            } else {
-                Err(std::io::Error::other(
-                    String::from_utf8_lossy(&reply).into_owned(),
-                ))
-            }
-        };
-        let times = self.names.iter().map(one).collect::<Result<Vec<_>, _>>();
-        times.map(median).map_err(|error| format!("clamd: {error}"))
+    fn paths(&self) -> Vec<PathBuf> {
+        let paths = self.names.iter().map(|name| self.folder.join(name));
+        paths.collect()
     }
 
     /// All of them, one after the other, by one curl on one connection.
