@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{Site, tools};
 
 /// Where the image keeps them; the check SBOM reads the first.
-const FOLDER: &str = "out/system/usr/share/renraku-gateway";
+const FOLDER: &str = "usr/share/renraku-gateway";
 
 /// Writes `sbom.cdx.json` and `licences.txt` into the tree and beside the release.
 pub(super) fn write(site: &Site) -> Result<(), String> {
@@ -26,8 +26,9 @@ pub(super) fn write(site: &Site) -> Result<(), String> {
         ("sbom.cdx.json", bill.as_slice()),
         ("licences.txt", licences.as_bytes()),
     ] {
-        for folder in [FOLDER, "release"] {
-            let path = site.work.join(folder).join(name);
+        let inside = site.work.join("out").join(site.tree).join(FOLDER);
+        for folder in [inside, site.work.join("release")] {
+            let path = folder.join(name);
             fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
         }
     }

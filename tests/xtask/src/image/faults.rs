@@ -8,7 +8,7 @@ use std::process::Command;
 
 use test_harness::appliance;
 
-use super::{Site, kernel, put, root, tools};
+use super::{Site, bill, kernel, put, root, tools};
 
 /// What is wrong with a release.
 struct Fault {
@@ -63,6 +63,7 @@ pub(super) fn make(site: &Site) -> Result<(), String> {
             let _ = fs::remove_dir_all(&path);
             fs::create_dir_all(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         }
+        bill::write(&spoilt)?;
         let root_hash = root::make(&spoilt)?;
         kernel::make(&spoilt, &root_hash, fault.line)?;
         let out = appliance::trial().join(fault.name);
