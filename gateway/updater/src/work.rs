@@ -161,15 +161,9 @@ pub async fn health(
     config: &Config,
     clock: &dyn Fn() -> Timestamp,
 ) -> Result<(Judged, Option<Missing>), UpdateError> {
-    let (mut machine, _lock, found) = open(config, clock())?;
+    let (machine, _lock, found) = open(config, clock())?;
     tell_found(found, &machine.running);
-    let patience = Duration::from_secs(config.health_seconds);
-    let (verdict, missing) = health::examine(&config.control, patience).await;
-    let judged = machine.judge(verdict, clock())?;
-    if judged == Judged::GoBack {
-        ask_for_restart(config)?;
-    }
-    Ok((judged, missing))
+    judge(config, machine, clock).await
 }
 
 /// Judges a new version that runs and that nobody has judged: its judge has died. `None` when there is no such version.
@@ -182,15 +176,12 @@ pub async fn overdue_verdict(
     config: &Config,
     clock: &dyn Fn() -> Timestamp,
 ) -> Result<Option<(Judged, Option<Missing>)>, UpdateError> {
-    let is_overdue = {
-        let (machine, _lock, found) = open(config, clock())?;
-        tell_found(found, &machine.running);
-        matches!(
-            machine.record.state().phase(),
-            Phase::Trying(_) | Phase::Healthy(_)
-        )
-    };
-    if !is_overdue {
+    let (machine, _lock, found) = open(config, clock())?;
+    tell_found(found, &machine.running);
+    if !matches!(
+        machine.record.state().phase(),
+        Phase::Trying(_) | Phase::Healthy(_)
+    ) {
         return Ok(None);
     }
     tracing::warn!(
@@ -198,7 +189,22 @@ pub async fn overdue_verdict(
         reason = "UPD-UNJUDGED",
         "a new version runs that was not judged when it started; it is now"
     );
-    health(config, clock).await.map(Some)
+    judge(config, machine, clock).await.map(Some)
+}
+
+/// Asks gatewayd, records the verdict and acts on it.
+async fn judge(
+    config: &Config,
+    mut machine: Box,
+    clock: &dyn Fn() -> Timestamp,
+) -> Result<(Judged, Option<Missing>), UpdateError> {
+    let patience = Duration::from_secs(config.health_seconds);
+    let (verdict, missing) = health::examine(&config.control, patience).await;
+    let judged = machine.judge(verdict, clock())?;
+    if judged == Judged::GoBack {
+        ask_for_restart(config)?;
+    }
+    Ok((judged, missing))
 }
 
 /// How things stand. Changes nothing, and waits for nobody.

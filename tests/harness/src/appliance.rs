@@ -65,20 +65,29 @@ pub fn root_tree() -> PathBuf {
     home().join("work/out/system")
 }
 
-/// Runs a program of the tree of tools, which sees the working directory as `/work`; gives what it said.
+/// The arguments of `unshare` that enter the tree of tools, which sees the working directory as `/work`.
+fn enter() -> Vec<std::ffi::OsString> {
+    let words = [
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        ENTER,
+        "sh",
+    ];
+    let folders = [home().join("tools"), home().join("work")];
+    words
+        .map(Into::into)
+        .into_iter()
+        .chain(folders.map(Into::into))
+        .collect()
+}
+
+/// Runs a program of the tree of tools; gives what it said.
 fn tool(program: &str, arguments: &[&str]) -> Result<String> {
     let output = std::process::Command::new("unshare")
-        .args([
-            "--mount",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            ENTER,
-            "sh",
-        ])
-        .arg(home().join("tools"))
-        .arg(home().join("work"))
+        .args(enter())
         .arg(program)
         .args(arguments)
         .output()
@@ -161,6 +170,11 @@ impl Appliance {
         copy_tree(&self.directory.with_extension("kept"), &self.directory)
     }
 
+    /// The disk as [`Self::keep`] kept it.
+    pub fn kept_disk(&self) -> PathBuf {
+        self.directory.with_extension("kept").join("disk.img")
+    }
+
     /// Its disk, firmware variables, TPM state and serial line.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -234,17 +248,9 @@ impl Appliance {
     /// # Errors
     /// When it does not in time.
     pub fn wait_until_off(&mut self, patience: Duration) -> Result<()> {
-        let process = self
-            .process
-            .as_mut()
-            .ok_or_else(|| Error::new("the box is switched off"))?;
-        wait::until("the box to go off", patience, || process.exit_status()).map_err(|error| {
-            Error::new(format!(
-                "the box showed at the end:\n{}",
-                self.end_of_screen()
-            ))
-            .because(error)
-        })?;
+        let process = self.process.as_mut().ok_or_else(is_off)?;
+        wait::until("the box to go off", patience, || process.exit_status())
+            .map_err(|error| self.shown_at_the_end().because(error))?;
         self.process = None;
         Ok(())
     }
@@ -256,17 +262,7 @@ impl Appliance {
         );
         let inside = format!("/work/boxes/{}", self.name);
         let process = Program::new("qemu", "unshare", self.directory.join("qemu.log"))
-            .args([
-                "--mount",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                ENTER,
-                "sh",
-            ])
-            .arg(home().join("tools"))
-            .arg(home().join("work"))
+            .args(enter())
             .args(["sh", "-c", BOOT, "sh", &inside, MACHINE])
             .args([
                 self.https_port.to_string(),
@@ -289,8 +285,7 @@ impl Appliance {
 
     /// What it has shown on its serial line since it was switched on, without colours.
     pub fn screen(&self) -> String {
-        let bytes = fs::read(self.directory.join("serial.log")).unwrap_or_default();
-        plain(&String::from_utf8_lossy(&bytes))
+        shown(&self.directory.join("serial.log"))
     }
 
     /// Waits until the screen shows one of `texts`; gives which.
@@ -298,23 +293,8 @@ impl Appliance {
     /// # Errors
     /// When none appears in time, or QEMU ends.
     pub fn wait_for(&mut self, texts: &[&str], patience: Duration) -> Result<usize> {
-        let serial = self.directory.join("serial.log");
-        let process = self
-            .process
-            .as_mut()
-            .ok_or_else(|| Error::new("the box is switched off"))?;
-        let what = format!("the box to show {}", texts.join(" or "));
-        wait::for_process(process, &what, patience, || {
-            let bytes = fs::read(&serial).unwrap_or_default();
-            let screen = plain(&String::from_utf8_lossy(&bytes));
+        self.wait_until_shown(&texts.join(" or "), patience, |screen| {
             texts.iter().position(|text| screen.contains(text))
-        })
-        .map_err(|error| {
-            Error::new(format!(
-                "the box showed at the end:\n{}",
-                self.end_of_screen()
-            ))
-            .because(error)
         })
     }
 
@@ -323,31 +303,29 @@ impl Appliance {
     /// # Errors
     /// When it does not in time, or QEMU ends.
     pub fn wait_for_times(&mut self, text: &str, times: usize, patience: Duration) -> Result<()> {
-        let serial = self.directory.join("serial.log");
-        let process = self
-            .process
-            .as_mut()
-            .ok_or_else(|| Error::new("the box is switched off"))?;
-        let what = format!("the box to show {text} {times} times");
-        wait::for_process(process, &what, patience, || {
-            let bytes = fs::read(&serial).unwrap_or_default();
-            let screen = plain(&String::from_utf8_lossy(&bytes));
+        self.wait_until_shown(&format!("{text} {times} times"), patience, |screen| {
             (screen.matches(text).count() >= times).then_some(())
-        })
-        .map_err(|error| {
-            Error::new(format!(
-                "the box showed at the end:\n{}",
-                self.end_of_screen()
-            ))
-            .because(error)
         })
     }
 
-    fn end_of_screen(&self) -> String {
+    fn wait_until_shown<T>(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        is_shown: impl Fn(&str) -> Option<T>,
+    ) -> Result<T> {
+        let serial = self.directory.join("serial.log");
+        let process = self.process.as_mut().ok_or_else(is_off)?;
+        let what = format!("the box to show {what}");
+        wait::for_process(process, &what, patience, || is_shown(&shown(&serial)))
+            .map_err(|error| self.shown_at_the_end().because(error))
+    }
+
+    fn shown_at_the_end(&self) -> Error {
         let screen = self.screen();
         let lines: Vec<&str> = screen.lines().rev().take(40).collect();
         let end: Vec<&str> = lines.into_iter().rev().collect();
-        end.join("\n")
+        Error::new(format!("the box showed at the end:\n{}", end.join("\n")))
     }
 
     /// A file of this box as the tools see it.
@@ -356,28 +334,26 @@ impl Appliance {
     }
 }
 
-/// A folder in place of another; disks keep their holes.
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    let _ = fs::remove_dir_all(to);
-    let output = std::process::Command::new("cp")
-        .args(["--archive", "--sparse=always"])
-        .args([from, to])
-        .output()
-        .map_err(|error| Error::new("cp cannot be started").because(error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::new(format!(
-        "{} cannot be copied: {}",
-        from.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    )))
+fn is_off() -> Error {
+    Error::new("the box is switched off")
 }
 
-/// A copy that keeps holes: a disk is mostly empty.
+/// What a serial line has shown, without colours.
+fn shown(serial: &Path) -> String {
+    let bytes = fs::read(serial).unwrap_or_default();
+    plain(&String::from_utf8_lossy(&bytes))
+}
+
+/// A folder in place of another.
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(to);
+    copy(from, to)
+}
+
+/// A copy of a file, or of a folder that is not there yet, that keeps holes: a disk is mostly empty.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let output = std::process::Command::new("cp")
-        .arg("--sparse=always")
+        .args(["--archive", "--sparse=always"])
         .args([from, to])
         .output()
         .map_err(|error| Error::new("cp cannot be started").because(error))?;

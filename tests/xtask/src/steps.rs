@@ -68,6 +68,8 @@ impl Run {
     }
 
     /// Runs programs of tests two at a time, the first of the list first; one step, and one file of output for each program.
+    ///
+    /// No program at all is a failure: then they were not found, and nothing would be tested.
     pub(crate) fn in_lanes(&mut self, name: &str, jobs: Vec<Job>) -> bool {
         print!("{name:<34} ");
         let _ = std::io::stdout().flush();
@@ -75,6 +77,7 @@ impl Run {
         let file = self.file(name);
         let folder = file.with_extension("");
         let _ = std::fs::create_dir_all(&folder);
+        let are_there = !jobs.is_empty();
         let ended = lanes::run(jobs, &folder);
         let mut sum = Tally::default();
         let mut times = String::new();
@@ -92,11 +95,12 @@ impl Run {
             }
         }
         let _ = std::fs::write(&file, times);
-        self.take(name, start, sum, failed.is_empty());
+        let success = are_there && failed.is_empty();
+        self.take(name, start, sum, success);
         for (output, log) in &failed {
             explain(output, log);
         }
-        failed.is_empty()
+        success
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -276,5 +280,13 @@ mod tests {
                 failed: 0
             }
         );
+    }
+
+    #[test]
+    fn a_step_without_a_program_fails() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut run = Run::new(directory.path()).unwrap();
+        assert!(!run.in_lanes("nothing", Vec::new()));
+        assert!(!run.close());
     }
 }

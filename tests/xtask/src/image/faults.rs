@@ -50,10 +50,7 @@ pub(super) fn make(site: &Site) -> Result<(), String> {
         let spoilt = Site {
             tree: "spoilt",
             version: fault.version.to_owned(),
-            workspace: site.workspace.clone(),
-            work: site.work.clone(),
-            tools: site.tools.clone(),
-            epoch: site.epoch,
+            ..site.clone()
         };
         let tree = site.work.join("out/spoilt");
         copy(&site.work.join("out").join(site.tree), &tree)?;

@@ -60,7 +60,7 @@ pub(crate) struct Arguments {
 }
 
 /// What every step knows.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Site {
     /// The checkout.
     workspace: PathBuf,
