@@ -171,7 +171,7 @@ pub async fn health(
 /// Without it a box would run an unjudged version until its next restart, and take no other release meanwhile.
 ///
 /// # Errors
-/// As [`health`].
+/// As [`health()`].
 pub async fn overdue_verdict(
     config: &Config,
     clock: &dyn Fn() -> Timestamp,
