@@ -15,6 +15,7 @@ use gateway_policy::{
     Gate, Grade, Ledger, Observation, Observed, Policy, Rule, Snapshot, Source, Standing, State,
     Subject, Timestamp, Transition, Waiver, WaiverError,
 };
+use gateway_posture::Image;
 use tokio::sync::{broadcast, watch};
 
 use crate::config::PostureTable;
@@ -44,8 +45,8 @@ pub(crate) struct Posture {
     policies: watch::Sender<Arc<Policy>>,
     /// Where those who act on the board write down what they did.
     audit: OnceLock<AuditSink>,
-    /// The version of the image that runs.
-    version: OnceLock<String>,
+    /// The image that runs.
+    image: OnceLock<Image>,
     /// When this process opened it, in the ledger's time.
     opened: Timestamp,
 }
@@ -156,7 +157,7 @@ impl Posture {
             transitions: broadcast::channel(BACKLOG).0,
             policies: watch::channel(policy).0,
             audit: OnceLock::new(),
-            version: OnceLock::new(),
+            image: OnceLock::new(),
         }
     }
 
@@ -172,7 +173,7 @@ impl Posture {
     /// Says what the box runs on.
     pub(crate) fn runs_on(&self, table: &PostureTable) {
         if let Some(image) = gateway_posture::System::new(&table.root).image() {
-            let _ = self.version.set(image.version);
+            let _ = self.image.set(image);
         }
         self.change(|board, _| {
             board.ledger.runs_on(table.machine());
@@ -182,8 +183,13 @@ impl Posture {
 
     /// The version of what runs: the image's, and on any other system this program's own.
     pub(crate) fn version(&self) -> &str {
-        let version = self.version.get().map(String::as_str);
-        version.unwrap_or(env!("CARGO_PKG_VERSION"))
+        self.image()
+            .map_or(env!("CARGO_PKG_VERSION"), |image| image.version.as_str())
+    }
+
+    /// The image that runs; `None` on any other system.
+    pub(crate) fn image(&self) -> Option<&Image> {
+        self.image.get()
     }
 
     /// Has what is done with the board written down from now on. Once.

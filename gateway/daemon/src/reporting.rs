@@ -15,6 +15,7 @@ use gateway_city::backoff::{Backoff, Random, system_random};
 use gateway_city::{CityError, Endpoint, Timeouts};
 use gateway_policy::report::{self, Mark, Row};
 use gateway_policy::{Effect, Emergency, Snapshot, Timestamp};
+use gateway_posture::Image;
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
@@ -228,6 +229,7 @@ impl Reporting {
     async fn send(&self, api: &GatewayApi, newest: Option<&Newest>) -> Result<Duration, CityError> {
         let report = status(
             self.posture.version(),
+            self.posture.image(),
             &self.posture.snapshot(),
             newest,
             posture::now(),
@@ -352,14 +354,23 @@ fn key_of(body: &str) -> String {
     gateway_audit::Digest::of(&[body.as_bytes()]).to_string()[..32].to_owned()
 }
 
-fn status(version: &str, snapshot: &Snapshot, newest: Option<&Newest>, now: Timestamp) -> Value {
+fn status(
+    version: &str,
+    image: Option<&Image>,
+    snapshot: &Snapshot,
+    newest: Option<&Newest>,
+    now: Timestamp,
+) -> Value {
     let rows = report::report(snapshot, now).rows;
     let checks: Vec<Value> = rows.iter().take(MOST_CHECKS).map(line).collect();
     let mut report = json!({
         "version": version,
-        "slot": "none",
+        "slot": image.and_then(|image| image.slot.as_deref()).unwrap_or("none"),
         "checks": checks,
     });
+    if let Some(root_hash) = image.and_then(|image| image.root_hash.as_deref()) {
+        report["root_hash"] = root_hash.into();
+    }
     if let Some(newest) = newest {
         report["checkpoint"] = json!({
             "checkpoint": STANDARD.encode(&newest.signed.checkpoint),
@@ -456,7 +467,8 @@ mod tests {
     #[test]
     fn a_report_holds_ids_states_times_and_digests_and_nothing_else() {
         let now = Timestamp(1_795_000_000);
-        let report = status("0.2.0", &Snapshot::nothing_known(now), None, now);
+        let report = status("0.2.0", None, &Snapshot::nothing_known(now), None, now);
+        assert_eq!(report["slot"], "none");
         let checks = report["checks"].as_array().unwrap();
         assert!(checks.len() > 10);
         for check in checks {
@@ -470,6 +482,21 @@ mod tests {
         }
         assert_eq!(key_of("a"), key_of("a"));
         assert_ne!(key_of("a"), key_of("b"));
+    }
+
+    #[test]
+    fn a_report_names_what_runs_as_it_was_started() {
+        let now = Timestamp(1_795_000_000);
+        let image = Image {
+            version: "0.2.0".to_owned(),
+            root_hash: Some("5a".repeat(32)),
+            slot: Some("b".to_owned()),
+        };
+        let nothing = Snapshot::nothing_known(now);
+        let report = status(&image.version, Some(&image), &nothing, None, now);
+        assert_eq!(report["version"], "0.2.0");
+        assert_eq!(report["slot"], "b");
+        assert_eq!(report["root_hash"], "5a".repeat(32));
     }
 
     #[tokio::test]

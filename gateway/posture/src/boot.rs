@@ -129,6 +129,14 @@ pub(crate) fn root_hash(command_line: &str) -> Option<&str> {
         .filter(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
+/// `renraku.slot=`, which the image's build puts beside the partitions' ids.
+pub(crate) fn slot(command_line: &str) -> Option<&str> {
+    command_line
+        .split_ascii_whitespace()
+        .find_map(|word| word.strip_prefix("renraku.slot="))
+        .filter(|slot| ["a", "b"].contains(slot))
+}
+
 /// The device (`major:minor`) that is mounted last on `/` (proc_pid_mountinfo(5)).
 fn root_device(mountinfo: &str) -> Option<&str> {
     mountinfo

@@ -6,7 +6,6 @@ use gateway_policy::version::compare;
 use gateway_policy::{Check, Grade, Missing, Observation, Observed, Timestamp};
 
 use crate::System;
-use crate::boot::root_hash;
 use crate::evidence::Raw;
 
 /// Where the image keeps its bill of materials (CycloneDX).
@@ -65,10 +64,7 @@ pub fn bill_of_materials(system: &System, running: Option<&Release>, at: Timesta
         .filter(|release| release.version == image.version)
         .and_then(|release| release.bill_of_materials.as_deref());
     let found = system.sha256(BILL).ok();
-    let hash = system
-        .text("proc/cmdline")
-        .ok()
-        .and_then(|text| root_hash(&text).map(str::to_ascii_lowercase));
+    let hash = image.root_hash;
     let expected_hash = running.and_then(|release| release.root_hash.as_deref());
     raw.note("expected", expected);
     raw.note("found", found.as_deref());

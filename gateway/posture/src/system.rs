@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 
+use crate::boot::{root_hash, slot};
+
 /// The `IMAGE_ID` of our image (os-release(5)).
 const IMAGE_ID: &str = "renraku-gateway";
 
@@ -26,6 +28,10 @@ pub struct System {
 pub struct Image {
     /// `IMAGE_VERSION`.
     pub version: String,
+    /// The root hash it was started with, lower-case hexadecimal; `None` when the kernel's command line names none.
+    pub root_hash: Option<String>,
+    /// The slot it was started from, `a` or `b`, as its signed command line says.
+    pub slot: Option<String>,
 }
 
 impl System {
@@ -44,8 +50,11 @@ impl System {
         if assignment(&text, "IMAGE_ID")? != IMAGE_ID {
             return None;
         }
+        let line = self.text("proc/cmdline").unwrap_or_default();
         Some(Image {
             version: assignment(&text, "IMAGE_VERSION")?.to_owned(),
+            root_hash: root_hash(&line).map(str::to_ascii_lowercase),
+            slot: slot(&line).map(str::to_owned),
         })
     }
 

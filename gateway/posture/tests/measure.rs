@@ -175,6 +175,24 @@ fn verity_without_a_hash_on_the_signed_command_line_is_tampering() {
 }
 
 #[test]
+fn the_image_is_what_the_kernel_was_started_with() {
+    let machine = Machine::ours();
+    let started = |line: String| {
+        machine.write("proc/cmdline", line);
+        let image = machine.system().image().unwrap();
+        (image.version, image.root_hash, image.slot)
+    };
+    let version = || "1.4.0".to_owned();
+    assert_eq!(
+        started(format!("ro roothash={ROOT_HASH} renraku.slot=b quiet")),
+        (version(), Some(ROOT_HASH.to_owned()), Some("b".to_owned()))
+    );
+    for line in ["", "renraku.slot=c roothash=1234", "xrenraku.slot=a"] {
+        assert_eq!(started(line.to_owned()), (version(), None, None), "{line}");
+    }
+}
+
+#[test]
 fn a_source_that_cannot_be_read_is_unknown_and_never_good() {
     for source in [
         format!("{EFI}/SecureBoot-{VENDOR}"),

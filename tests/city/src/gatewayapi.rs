@@ -163,6 +163,8 @@ enum CheckState {
 struct StatusReport {
     version: Word,
     slot: Slot,
+    #[serde(default, deserialize_with = "present")]
+    root_hash: Option<Digest>,
     #[serde(deserialize_with = "few")]
     checks: Vec<CheckReport>,
     #[serde(default, deserialize_with = "present")]
