@@ -95,7 +95,7 @@ pub(crate) fn tell_checked(checked: &Checked) {
         Checked::Restarts(system, origin) => {
             let origin = origin.unwrap_or_default();
             tracing::info!(
-                event = "update",
+                event = "update-installed",
                 reason = "UPD-RESTART",
                 version = system.version,
                 root_hash = system.root_hash,
@@ -106,7 +106,7 @@ pub(crate) fn tell_checked(checked: &Checked) {
             );
         }
         Checked::Installed(system, origin, _) => tracing::info!(
-            event = "update",
+            event = "update-installed",
             reason = "UPD-INSTALLED",
             version = system.version,
             root_hash = system.root_hash,
@@ -136,15 +136,15 @@ pub(crate) fn judged(judged: Judged, missing: Option<Missing>) -> String {
 pub(crate) fn tell_judged(judged: Judged, missing: Option<Missing>) {
     let reason = missing.map_or("UPD-GOOD", Missing::id);
     match judged {
-        Judged::Good => tracing::info!(event = "update", reason, "what runs is good"),
+        Judged::Good => tracing::info!(event = "update-good", reason, "what runs is good"),
         Judged::GoBack => {
             tracing::error!(
-                event = "update",
+                event = "update-went-back",
                 reason,
                 "a new version is not good; going back"
             );
         }
-        Judged::Unwell => tracing::error!(event = "update", reason, "what runs is not well"),
+        Judged::Unwell => tracing::error!(event = "update-unwell", reason, "what runs is not well"),
     }
 }
 

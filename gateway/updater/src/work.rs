@@ -339,7 +339,7 @@ fn tell_found(found: Found, running: &System) {
         }
         Found::CameBack => {
             tracing::error!(
-                event = "update",
+                event = "update-went-back",
                 reason = "UPD-CAME-BACK",
                 version,
                 "a new version did not come up; the old one is back"

@@ -98,7 +98,7 @@ fn a_refusal_has_exit_code_1_a_sentence_and_a_support_code() {
     assert_eq!(refused.status.code(), Some(1));
     let said = text(&refused.stderr);
     assert!(said.contains("（サポートコード: TUF-FORM）"), "{said}");
-    assert!(said.contains("event=\"update\""), "{said}");
+    assert!(said.contains("event=\"update-refused\""), "{said}");
     assert!(!it.folder.path().join("restarted").exists());
 }
 

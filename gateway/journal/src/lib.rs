@@ -1,6 +1,6 @@
 //! Hands every `tracing` event to the journal with its fields intact, or to standard error where there is no journal.
 //!
-//! Crates log `event = "<kind>"`; this module knows the `MESSAGE_ID` of each kind, so that `journalctl -x` finds the
+//! Crates log `event = "<kind>"`; this crate knows the `MESSAGE_ID` of each kind, so that `journalctl -x` finds the
 //! catalog text (`systemd/catalog/renraku-gateway.catalog`). It does not decide what may be logged: personal data and
 //! secrets are kept out by their types, which have no readable `Debug` or `Display`.
 
@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer};
 
 /// Event kinds and their journal message ids. The catalog holds a text for each; a test compares the two.
-pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
+const MESSAGE_IDS: &[(&str, &str)] = &[
     ("ready", "6d1f0c3a5b7e4a0f9c1d2e3f40516273"),
     ("draining", "0b5a5c0a8f8d4b43b8b8d2d2e6f1a7c4"),
     ("config-fault", "f3a1b5c27d0e4c55a1a4f0e9d8c7b6a5"),
@@ -60,11 +60,18 @@ pub(crate) const MESSAGE_IDS: &[(&str, &str)] = &[
     ("device-agent", "ab0b023aa7ec44c0a04a43130abcaa27"),
     ("device-hardware", "cd98b5aaae514c608d8be96c56fa741c"),
     ("device-refused", "89be248fefb34d5fbbe7c545118f6335"),
+    ("update", "0c7d3b5e9f614c2ab8d1e6f7a3905c48"),
+    ("update-installed", "6e1fa94c02b74d5a9d3c8b7f5e2a1064"),
+    ("update-good", "a7c52e8d1b3f4906be4d9f8062c1753a"),
+    ("update-went-back", "f19d6b3a7c5e4820916fd4c3b8a2e075"),
+    ("update-unwell", "3da8f5c71e9b4d6287a0c4e9f1b6d253"),
+    ("update-refused", "b84e2f7a6d0c4915a3e7f8d1c5b9206e"),
+    ("factory-reset", "5f3c8d2e7a914b06bd5e1c9a4f7082d6"),
 ];
 
 /// The `MESSAGE_ID` of an event kind.
 #[must_use]
-pub(crate) fn message_id(kind: &str) -> Option<&'static str> {
+fn message_id(kind: &str) -> Option<&'static str> {
     MESSAGE_IDS
         .iter()
         .find_map(|(name, id)| (*name == kind).then_some(*id))
@@ -79,10 +86,14 @@ fn kind_of_target(target: &str) -> Option<&'static str> {
     }
 }
 
-/// Starts logging for this process: the journal when standard error is connected to it, readable lines otherwise.
+/// Starts logging for this process, whose entries carry `identifier`: the journal when standard error is connected to it, readable
+/// lines otherwise.
 ///
 /// `RENRAKU_LOG` filters like `RUST_LOG` (default `info`).
-pub(crate) fn start() {
+///
+/// # Panics
+/// When this process has started logging before.
+pub fn start(identifier: &str) {
     let filter = EnvFilter::try_from_env("RENRAKU_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let journal = systemd_journal_logger::connected_to_journal()
@@ -91,7 +102,7 @@ pub(crate) fn start() {
     match journal {
         Some(journal) => registry
             .with(JournalLayer {
-                journal: journal.with_syslog_identifier("gatewayd".to_owned()),
+                journal: journal.with_syslog_identifier(identifier.to_owned()),
             })
             .init(),
         None => registry
