@@ -199,6 +199,26 @@ impl Provisioner {
             .await
     }
 
+    /// The record of a box that was taken out of service and has not been set up again.
+    ///
+    /// # Errors
+    /// The record cannot be read, or what there is besides.
+    pub async fn left_record(&self) -> Result<Option<DecommissionRecord>, ProvisioningError> {
+        self.blocking(|desk| {
+            if !desk.status()?.certificates.is_empty() {
+                return Ok(None);
+            }
+            let path = desk.record();
+            let Some(content) = durable::read(&path).map_err(ProvisioningError::disk)? else {
+                return Ok(None);
+            };
+            serde_json::from_slice(&content)
+                .map(Some)
+                .map_err(|error| ProvisioningError::because(Failure::JournalDamaged, error))
+        })
+        .await
+    }
+
     async fn tell_city(&self, certificate: &RecordedCertificate, reason: Reason) -> CityTold {
         match self.revoke(certificate, reason).await {
             Ok(told) => told,
@@ -248,6 +268,10 @@ impl Provisioner {
 }
 
 impl Desk {
+    fn record(&self) -> std::path::PathBuf {
+        self.config.state_dir.join("decommission-record.json")
+    }
+
     fn begin_decommissioning(&self, reason: Reason) -> Result<Marker, ProvisioningError> {
         self.ensure_root()?;
         if let Some(content) = durable::read(&self.marker()).map_err(ProvisioningError::disk)? {
@@ -330,8 +354,8 @@ impl Desk {
             keys_proven_lost: marker.proven.unwrap_or(0),
             files_erased: true,
         };
-        let path = self.config.state_dir.join("decommission-record.json");
-        durable::write(&path, record.json().as_bytes()).map_err(ProvisioningError::disk)?;
+        durable::write(&self.record(), record.json().as_bytes())
+            .map_err(ProvisioningError::disk)?;
         durable::erase(&self.marker()).map_err(ProvisioningError::disk)?;
         tracing::warn!(
             keys = record.keys_proven_lost,

@@ -2,9 +2,18 @@
 //! is no text field, so no name, address or word of a note can get in. Does not write anything.
 
 use gateway_policy::{Check, DeviceId, Effect, Reason, Rule, Source, State, Subject, Timestamp};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::{Digest, Id};
+
+mod signature;
+mod written;
+
+pub use signature::Signature;
+use written::{
+    as_check, as_device, as_effect, as_reason, as_rule, as_some_device, as_some_time, as_source,
+    as_state, as_subject, as_time,
+};
 
 /// One thing that happened. The member names in the log are those of the fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -198,6 +207,11 @@ pub enum Event {
         /// What; the register itself says more.
         what: RegisterChange,
     },
+    /// The recovery key of the box's encrypted disk. It is shown only after that is written down.
+    RecoveryKey {
+        /// What.
+        what: RecoveryKeyChange,
+    },
     /// A checkpoint was signed and stored.
     Checkpointed {
         /// Its number.
@@ -253,6 +267,7 @@ impl Event {
             | Self::Incident { .. }
             | Self::Policy { .. }
             | Self::Database { .. }
+            | Self::RecoveryKey { .. }
             | Self::Refused { .. }
             | Self::Key { .. } => true,
             Self::Content { what, .. } => matches!(what, Content::Infected | Content::Withdrawn),
@@ -316,49 +331,6 @@ pub enum WaiverChange {
     Made,
     Withdrawn,
     Refused,
-}
-
-/// The name of a signature, as the antivirus's database has it: 1 to 64 ASCII letters, digits and `.+_-`. What else a
-/// database might say is left out, so that nothing but such a name fits in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Signature {
-    bytes: [u8; 64],
-    length: u8,
-}
-
-impl Signature {
-    /// Takes a name over; `None` when nothing of it may stand in the log.
-    #[must_use]
-    pub fn of(name: &str) -> Option<Self> {
-        let mut bytes = [0; 64];
-        let mut length = 0_u8;
-        let fits =
-            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'_' | b'-');
-        for (place, byte) in bytes.iter_mut().zip(name.bytes().filter(fits)) {
-            *place = byte;
-            length += 1;
-        }
-        (length > 0).then_some(Self { bytes, length })
-    }
-
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        // Only ASCII gets in.
-        std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Debug for Signature {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Serialize for Signature {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(self.as_str())
-    }
 }
 
 /// What happened to a device's registration.
@@ -487,6 +459,18 @@ pub enum RegisterChange {
     Other,
 }
 
+/// What happened to the recovery key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecoveryKeyChange {
+    /// The manager has seen it.
+    Shown,
+    /// The manager keeps it on paper; the box has forgotten it.
+    HandedOver,
+    /// What was written down before did not take effect.
+    Refused,
+}
+
 /// What happened to the log itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -497,94 +481,4 @@ pub enum LogFault {
     EntriesLost,
     /// Old entries were removed, as the policy says.
     OldRemoved,
-}
-
-fn as_subject<S: Serializer>(subject: &Subject, to: S) -> Result<S::Ok, S::Error> {
-    match subject {
-        Subject::Box => to.serialize_str("box"),
-        Subject::Facility => to.serialize_str("facility"),
-        Subject::Device(id) => as_device(id, to),
-    }
-}
-
-fn as_device<S: Serializer>(id: &DeviceId, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(id)
-}
-
-fn as_some_device<S: Serializer>(id: &Option<DeviceId>, to: S) -> Result<S::Ok, S::Error> {
-    match id {
-        Some(id) => as_device(id, to),
-        None => to.serialize_none(),
-    }
-}
-
-fn as_check<S: Serializer>(check: &Check, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(check.id())
-}
-
-fn as_effect<S: Serializer>(effect: &Effect, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(match effect {
-        Effect::Allow => "allow",
-        Effect::Warn => "warn",
-        Effect::Restrict => "restrict",
-        Effect::Block => "block",
-    })
-}
-
-fn as_source<S: Serializer>(source: &Option<Source>, to: S) -> Result<S::Ok, S::Error> {
-    match source {
-        Some(Source::Measured) => to.serialize_str("measured"),
-        Some(Source::Agent) => to.serialize_str("agent"),
-        Some(Source::Script) => to.serialize_str("script"),
-        Some(Source::Declared) => to.serialize_str("declared"),
-        None => to.serialize_none(),
-    }
-}
-
-fn as_state<S: Serializer>(state: &State, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(state.id())
-}
-
-fn as_rule<S: Serializer>(rule: &Option<Rule>, to: S) -> Result<S::Ok, S::Error> {
-    match rule {
-        Some(rule) => to.serialize_str(rule.id()),
-        None => to.serialize_none(),
-    }
-}
-
-fn as_reason<S: Serializer>(reason: &Reason, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(match reason {
-        Reason::Emergency => "emergency",
-        Reason::Handover => "handover",
-        Reason::Transfer => "transfer",
-        Reason::Disaster => "disaster",
-    })
-}
-
-fn as_time<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_i64(time.0)
-}
-
-fn as_some_time<S: Serializer>(at: &Option<Timestamp>, to: S) -> Result<S::Ok, S::Error> {
-    match at {
-        Some(at) => as_time(at, to),
-        None => to.serialize_none(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signature_is_the_databases_name_and_nothing_else_fits_in() {
-        let kept = |name: &str| Signature::of(name).map(|name| name.as_str().to_owned());
-        assert_eq!(
-            kept("Win.Test.EICAR_HDB-1").as_deref(),
-            Some("Win.Test.EICAR_HDB-1")
-        );
-        assert_eq!(kept("山田 太郎\n\"x\"").as_deref(), Some("x"));
-        assert_eq!(kept("山田"), None);
-        assert_eq!(kept(&"a".repeat(200)).map(|name| name.len()), Some(64));
-    }
 }

@@ -33,7 +33,7 @@ pub use digest::{Digest, Id};
 pub use entry::{Place, Record};
 pub use event::{
     BreakGlass, Content, Database, DeviceChange, Direction, Event, Incident, Kind, LogFault,
-    PinChange, PolicyChange, RegisterChange, Signature, Version, WaiverChange,
+    PinChange, PolicyChange, RecoveryKeyChange, RegisterChange, Signature, Version, WaiverChange,
 };
 pub use log::{Log, LogError, Settings, Synchronisation};
 pub use reading::{Kept, Pages, begun, files, read_file};

@@ -10,6 +10,7 @@ use gateway_notes::Role;
 use gateway_policy::Timestamp;
 use http::{HeaderValue, Method, StatusCode, header};
 
+use crate::leaving_pages;
 use crate::moment::minute;
 use crate::pages::{Certificates, Frame, Managed, Plain};
 use crate::response::{
@@ -18,8 +19,8 @@ use crate::response::{
 use crate::search_pages::Searches;
 use crate::sessions::{NoRandomness, Origin, Sessions};
 use crate::{
-    AccessesDesk, Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, OfflineDesk,
-    RegistersDesk, ReportDesk, SessionId, Staff, ViewId, WaiversDesk,
+    AccessesDesk, Admission, BreakGlassDesk, ConsoleRequest, Desk, DevicesDesk, LeavingDesk,
+    OfflineDesk, RecoveryDesk, RegistersDesk, ReportDesk, SessionId, Staff, ViewId, WaiversDesk,
 };
 
 /// The one path prefix on the notebook's origin that is the box's own.
@@ -60,6 +61,10 @@ pub struct Desks {
     pub offline: Option<Arc<dyn OfflineDesk>>,
     /// Exceptions from single checks.
     pub waivers: Option<Arc<dyn WaiversDesk>>,
+    /// The end of the box's service.
+    pub leaving: Option<Arc<dyn LeavingDesk>>,
+    /// The recovery key of the disk.
+    pub recovery: Option<Arc<dyn RecoveryDesk>>,
     /// Who looked at whose stored notes.
     pub accesses: Option<Arc<dyn AccessesDesk>>,
 }
@@ -165,6 +170,12 @@ impl Console {
         if host != self.config.console_host && host.parse::<IpAddr>().is_err() {
             return Err(Fault::NotFound);
         }
+        if self.has_left() {
+            return match request.path.as_str() {
+                leaving_pages::PATH => self.leaving_pages(request, leaving_pages::PATH).await,
+                _ => see_other(leaving_pages::PATH),
+            };
+        }
         if self.is_kept_out(request) && !self.is_for_all(request).await {
             return match request.path.as_str() {
                 "/" => see_other("/pairing"),
@@ -214,6 +225,8 @@ impl Console {
             "break-glass" => self.break_glass_pages(request, path).await,
             "pin" => self.pin_pages(request, path).await,
             "sign-in" => self.sign_in_pages(request, path).await,
+            "leaving" => self.leaving_pages(request, path).await,
+            "recovery-key" => self.recovery_pages(request, path).await,
             "exceptions" => self.waiver_pages(request, path).await,
             _ => Err(Fault::NotFound),
         }
@@ -242,7 +255,9 @@ impl Console {
     async fn is_for_all(&self, request: &ConsoleRequest) -> bool {
         match request.path.as_str() {
             "/notices" => true,
-            "/" | "/setup" | "/setup/import" => !self.desk.setup().await.ready,
+            "/" | "/setup" | "/setup/import" | leaving_pages::PATH => {
+                !self.desk.setup().await.ready
+            }
             path => path == "/pairing" || path.starts_with("/pairing/"),
         }
     }
@@ -257,6 +272,8 @@ impl Console {
         let page = Certificates {
             frame: self.frame("電子証明書", "certificates", request).await,
             certificates: setup.certificates.into_iter().map(Into::into).collect(),
+            leaving: self.desks.leaving.is_some() && self.is_manager(request),
+            recovery: self.has_recovery_key() && self.is_manager(request),
         };
         self.page(&page)
     }

@@ -104,12 +104,17 @@ impl Console {
                 deadline: None,
             });
         }
-        let state = self.desks.break_glass.as_ref()?.state();
-        let open = state
-            .past
+        if !manager {
+            return None;
+        }
+        let state = self.desks.break_glass.as_ref().map(|desk| desk.state());
+        let Some(open) = state
             .iter()
+            .flat_map(|state| &state.past)
             .find(|opening| opening.review.is_none())
-            .filter(|_| manager)?;
+        else {
+            return self.recovery_key_waits();
+        };
         Some(Headline {
             light: Light::Amber,
             sentence: format!(

@@ -17,6 +17,8 @@ mod devices;
 mod devices_pages;
 mod form;
 mod home;
+mod leaving;
+mod leaving_pages;
 mod moment;
 mod notes_pages;
 mod notes_views;
@@ -25,6 +27,8 @@ mod pairing_pages;
 mod pin_pages;
 mod progress;
 mod reader;
+mod recovery;
+mod recovery_pages;
 mod registers;
 mod registers_forms;
 mod registers_pages;
@@ -53,6 +57,8 @@ pub use devices::{
     Admission, CertificateFile, Days, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk,
     Night, Pairing, PairingId, Ticket, Today, Waiting,
 };
+pub use leaving::{Leaving, LeavingDesk, LeavingReason};
+pub use recovery::{RecoveryDesk, RecoveryKey};
 pub use registers::{
     DeclarationState, DeclarationTopic, Declarations, HeldTraining, MadeDeclaration, Media, Medium,
     MediumChange, MediumHistory, MediumKind, MediumState, Method, NewMedium, Recorded, Register,

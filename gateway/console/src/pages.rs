@@ -122,6 +122,10 @@ pub(crate) struct Import<'a> {
 pub(crate) struct Certificates<'a> {
     pub(crate) frame: Frame<'a>,
     pub(crate) certificates: Vec<CertificateView>,
+    /// There is a page for the end of service, for whoever asks.
+    pub(crate) leaving: bool,
+    /// There is a page for the recovery key, for whoever asks.
+    pub(crate) recovery: bool,
 }
 
 pub(crate) struct CertificateView {

@@ -13,9 +13,12 @@ use tokio::task::JoinSet;
 
 use crate::accesses::Accesses;
 use crate::break_glass::BreakGlassFile;
+use crate::certificates::Certificates;
 use crate::desk_accesses::AccessPages;
 use crate::desk_break_glass::BreakGlassPages;
+use crate::desk_leaving::LeavingPages;
 use crate::desk_offline::OfflinePages;
+use crate::desk_recovery::RecoveryPages;
 use crate::desk_registers::RegisterPages;
 use crate::desk_report::{Names, ReportPages};
 use crate::desk_waivers::WaiverPages;
@@ -37,6 +40,10 @@ pub(crate) struct Parts<'a> {
     pub(crate) provisioner: &'a Arc<Provisioner>,
     /// Who looked at whose stored notes, and the store that knows names.
     pub(crate) accesses: (&'a Arc<Accesses>, &'a Arc<StoredNotes>),
+    /// What is in use towards the city.
+    pub(crate) certificates: &'a Arc<Certificates>,
+    /// `/`, or where a test keeps `sys`.
+    pub(crate) system: &'a Path,
     /// Where the feed stands.
     pub(crate) feed: watch::Receiver<FeedState>,
     /// What of the signed channel was refused last.
@@ -63,7 +70,17 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
         Some((desk, names)) => (Some(desk), names),
         None => (None, Arc::new(|_| None) as Names),
     };
+    let leaving = Arc::new(LeavingPages::new(
+        Arc::clone(parts.provisioner),
+        Arc::clone(parts.certificates),
+        Arc::clone(parts.accesses.1),
+        Arc::clone(parts.posture),
+        parts.system,
+    ));
+    // It ends; a part in `tasks` that ends stops the box.
+    tokio::spawn(Arc::clone(&leaving).look_back());
     Desks {
+        leaving: Some(leaving),
         devices,
         offline: Some(parts.offline),
         registers: Some(Arc::new(RegisterPages(
@@ -76,6 +93,10 @@ pub(crate) fn make(parts: Parts<'_>, tasks: &mut JoinSet<()>) -> Desks {
             names: Arc::clone(&names),
             refusals: parts.refusals,
         })),
+        recovery: Some(Arc::new(RecoveryPages::new(
+            parts.state_dir,
+            Arc::clone(parts.posture),
+        ))),
         accesses: Some(Arc::new(AccessPages {
             accesses: Arc::clone(parts.accesses.0),
             notes: Arc::clone(parts.accesses.1),

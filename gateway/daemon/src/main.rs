@@ -14,14 +14,15 @@ mod desk;
 mod desk_accesses;
 mod desk_break_glass;
 mod desk_devices;
+mod desk_leaving;
 mod desk_offline;
+mod desk_recovery;
 mod desk_registers;
 mod desk_report;
 mod desk_waivers;
 mod desks;
 mod devices;
 mod following;
-mod journal;
 mod key_roots;
 mod late_vault;
 mod ledger_file;
@@ -69,7 +70,7 @@ const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    journal::start();
+    gateway_journal::start("gatewayd");
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => {

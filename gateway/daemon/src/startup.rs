@@ -258,6 +258,8 @@ async fn start(
         posture: &posture,
         accesses: (&accesses, &notes),
         provisioner: &provisioner,
+        certificates: &certificates,
+        system: &config.posture.root,
         feed,
         refusals: refusals.subscribe(),
         devices: Some(desk_devices::pages(

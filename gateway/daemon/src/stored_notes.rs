@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use gateway_city::feed::{FeedEvent, FeedSink, SinkError};
@@ -41,6 +41,8 @@ pub(crate) struct StoredNotes {
     news: Arc<Notify>,
     /// Events taken in since the start.
     received: AtomicU64,
+    /// The box has left service: no store is opened any more.
+    given_up: AtomicBool,
 }
 
 impl std::fmt::Debug for StoredNotes {
@@ -63,6 +65,7 @@ impl StoredNotes {
             full: watch::Sender::new(None),
             news: Arc::default(),
             received: AtomicU64::new(0),
+            given_up: AtomicBool::new(false),
         }
     }
 
@@ -155,7 +158,7 @@ impl StoredNotes {
         loop {
             let failed = {
                 let _alone = self.opening.lock().await;
-                if self.in_use.borrow().is_some() {
+                if self.in_use.borrow().is_some() || self.given_up.load(Ordering::Relaxed) {
                     return;
                 }
                 self.open().await
@@ -189,6 +192,18 @@ impl StoredNotes {
             }
         }
         self.open_eventually().await;
+    }
+
+    /// The box leaves service: the store is erased and closed, and no other is opened by this process.
+    pub(crate) async fn give_up(&self) {
+        let _alone = self.opening.lock().await;
+        self.given_up.store(true, Ordering::Relaxed);
+        if let Some(old) = self.in_use.send_replace(None) {
+            if let Err(error) = old.erase().await {
+                tracing::error!(event = "store", error = %chain(&error), "the store could not be erased; its keys go with the TPM's");
+            }
+            let _ = tokio::time::timeout(CLOSING, old.close()).await;
+        }
     }
 
     async fn key_is_lost(&self) -> bool {

@@ -82,6 +82,9 @@ pub enum UpdateError {
     /// Another `gateway-update` is at work.
     #[error("another gateway-update is at work")]
     Busy,
+    /// The firmware did not take the request to make `/var` anew.
+    #[error("the firmware's variable cannot be written")]
+    Reset(#[source] io::Error),
     /// The restart could not be asked for.
     #[error("the restart cannot be asked for")]
     Restart(#[source] io::Error),
@@ -112,6 +115,7 @@ impl UpdateError {
             Self::Config(_) => "UPD-CONFIG",
             Self::Running(_) => "UPD-RUNNING",
             Self::Busy => "UPD-BUSY",
+            Self::Reset(_) => "UPD-RESET",
             Self::Restart(_) => "UPD-RESTART",
         }
     }
@@ -139,6 +143,9 @@ impl UpdateError {
                 "更新の記録を読み書きできないため、更新を止めました。保守の担当者へ連絡してください。"
             }
             Self::Busy => "別の更新処理が動いています。終わってからもう一度実行してください。",
+            Self::Reset(_) => {
+                "初期化を予約できませんでした。何も消していません。保守の担当者へ連絡してください。"
+            }
             Self::Restart(_) => "再起動できませんでした。機器の電源を入れ直してください。",
             Self::NoKernel | Self::Disorder(_) | Self::Config(_) | Self::Running(_) => {
                 "機器の設定が想定と違うため、更新しませんでした。保守の担当者へ連絡してください。"

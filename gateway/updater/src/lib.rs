@@ -20,6 +20,7 @@ pub mod install;
 pub mod kernels;
 pub mod manifest;
 pub mod record;
+pub mod reset;
 pub mod running;
 pub mod schedule;
 pub mod slot;

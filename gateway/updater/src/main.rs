@@ -16,9 +16,9 @@ use gateway_policy::Timestamp;
 use gateway_updater::UpdateError;
 use gateway_updater::config::Config;
 use gateway_updater::install::Judged;
+use gateway_updater::reset;
 use gateway_updater::work::{self, Checked};
 use time::OffsetDateTime;
-use tracing_subscriber::EnvFilter;
 
 /// 施設ゲートウェイの更新 / Updates of the facility gateway.
 ///
@@ -54,24 +54,21 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// 次の起動でディスクの記録をすべて消すよう予約する / Has /var made anew at the next start.
+    FactoryReset,
     /// 失敗した版を次の確認でもう一度試す / Has the version that failed tried once more, at the next check.
     Retry,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("RENRAKU_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    gateway_journal::start("gateway-update");
     match run(&arguments) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let reason = error.id();
             tracing::error!(
-                event = "update",
+                event = "update-refused",
                 reason,
                 error = words::chain(&error),
                 "not updated"
@@ -122,6 +119,16 @@ fn run(arguments: &Arguments) -> Result<u8, UpdateError> {
             } else {
                 print!("{}", words::status(&status));
             }
+            Ok(0)
+        }
+        What::FactoryReset => {
+            reset::request(&config.system).map_err(UpdateError::Reset)?;
+            tracing::warn!(
+                event = "factory-reset",
+                reason = "UPD-RESET",
+                "everything on the disk but the system is made anew at the next start"
+            );
+            println!("次の起動で、装置の中の記録をすべて消します。");
             Ok(0)
         }
         What::Retry => {

@@ -3,6 +3,7 @@
 //! It does not know any page; the tests in `tests/` do.
 
 pub mod browsing;
+pub mod managing;
 pub mod releases;
 pub mod seats;
 pub mod small_disk;

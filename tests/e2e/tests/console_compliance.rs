@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use gateway_e2e::browsing::{Result, Window};
+use gateway_e2e::managing::{photograph, sign_in_as_manager};
 use test_harness::browser::Browser;
 use test_harness::facility::{Facility, Options};
 use test_harness::{WallClock, wait};
@@ -57,54 +58,12 @@ impl Office {
         self.window.visit(&self.page(page)).await
     }
 
-    /// Signs the manager in at the notebook and goes over to the box's own pages.
     async fn manager(&self) -> Result<()> {
-        let described = self.facility.city.described();
-        let ours = &described["numbers"][0]["facility"];
-        let users = described["users"].as_array().unwrap();
-        let manager = users
-            .iter()
-            .find(|user| &user["facility"] == ours && user["role"] == "manager")
-            .unwrap();
-        let portal = self.facility.gateway.portal_url();
-        self.window.visit(&format!("{portal}staff/login")).await?;
-        let text = |key: &str| manager[key].as_str().unwrap().to_owned();
-        self.window.type_into("#user_id", &text("user_id")).await?;
-        self.window
-            .type_into("#password", &text("password"))
-            .await?;
-        self.window.click("#sign-in").await?;
-        self.window.element("#persons").await?;
-        let stored = format!("{portal}.well-known/renraku-gateway/notes");
-        // The box has to hear of the manager over the feed before it knows the name.
-        self.window
-            .until("the box's own pages", async || {
-                let _ = self.window.visit(&stored).await;
-                self.window
-                    .text()
-                    .await
-                    .contains("閲覧を終わる")
-                    .then_some(())
-            })
-            .await
+        sign_in_as_manager(&self.facility, &self.window).await
     }
 
-    /// The page as on a PC and as on a telephone.
     async fn photograph(&self, name: &str) -> Result<()> {
-        for (device, width) in [("pc", 1100), ("phone", 500)] {
-            self.window.resize(width, 1000).await?;
-            let script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-            let over = self.window.run(script).await?.as_i64();
-            assert_eq!(over, Some(0), "{name} is wider than a {device}");
-            let script = "return document.documentElement.scrollHeight";
-            let height = self.window.run(script).await?.as_u64().unwrap_or(1000);
-            let height = u32::try_from(height).unwrap_or(1000).clamp(700, 4000) + 140;
-            self.window.resize(width, height).await?;
-            self.window
-                .photograph(&format!("manager-{name}-{device}"))
-                .await?;
-        }
-        self.window.resize(1100, 1000).await
+        photograph(&self.window, name).await
     }
 
     fn logs(&self, words: &str) {

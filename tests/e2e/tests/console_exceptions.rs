@@ -13,8 +13,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use gateway_e2e::browsing::{Result, Window};
+use gateway_e2e::managing::{photograph, sign_in_as_manager};
 use gateway_e2e::seats::{Seat, openssl, pair};
-use gateway_e2e::visiting::password;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use test_harness::browser::Browser;
@@ -56,53 +56,6 @@ fn unlocked_pc<'a>(facility: &'a Facility, by: &Seat<'_>, now: i64) -> Seat<'a> 
     pc
 }
 
-/// Signs the manager in at the notebook and goes over to the box's own pages.
-async fn manager(facility: &Facility, window: &Window) -> Result<()> {
-    let described = facility.city.described();
-    let ours = &described["numbers"][0]["facility"];
-    let users = described["users"].as_array().unwrap();
-    let user = users
-        .iter()
-        .find(|user| &user["facility"] == ours && user["role"] == "manager")
-        .unwrap()["user_id"]
-        .as_str()
-        .unwrap();
-    let portal = facility.gateway.portal_url();
-    window.visit(&format!("{portal}staff/login")).await?;
-    window.type_into("#user_id", user).await?;
-    window
-        .type_into("#password", &password(facility, user))
-        .await?;
-    window.click("#sign-in").await?;
-    window.element("#persons").await?;
-    let stored = format!("{portal}.well-known/renraku-gateway/notes");
-    window
-        .until("the box's own pages", async || {
-            let _ = window.visit(&stored).await;
-            window.text().await.contains("閲覧を終わる").then_some(())
-        })
-        .await
-}
-
-/// The page as on a PC and as on a telephone.
-async fn photograph(window: &Window, name: &str) -> Result<()> {
-    for (device, width) in [("pc", 1100), ("phone", 500)] {
-        window.resize(width, 1000).await?;
-        let script =
-            "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-        let over = window.run(script).await?.as_i64();
-        assert_eq!(over, Some(0), "{name} is wider than a {device}");
-        let script = "return document.documentElement.scrollHeight";
-        let height = window.run(script).await?.as_u64().unwrap_or(1000);
-        let height = u32::try_from(height).unwrap_or(1000).clamp(700, 4000) + 140;
-        window.resize(width, height).await?;
-        window
-            .photograph(&format!("manager-{name}-{device}"))
-            .await?;
-    }
-    window.resize(1100, 1000).await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_manager_excepts_a_check_with_a_reason_and_it_ends_by_itself() -> Result<()> {
     let directory = tempfile::tempdir().unwrap();
@@ -117,7 +70,7 @@ async fn the_manager_excepts_a_check_with_a_reason_and_it_ends_by_itself() -> Re
     let _pc = unlocked_pc(&facility, &newcomer, clock.now());
     let browser = Browser::start(&facility.city.ca_file()).unwrap();
     let window = Window::open(&browser).await?;
-    manager(&facility, &window).await?;
+    sign_in_as_manager(&facility, &window).await?;
     let page = |path: &str| format!("{}{path}", facility.gateway.console_url());
 
     // From the device's page to the form, and back to the list.
@@ -197,7 +150,7 @@ async fn a_pc_with_a_certificate_of_the_city_is_registered_renamed_and_forgotten
     let certificate = of_the_city(&facility, "city-pc");
     let browser = Browser::start(&facility.city.ca_file()).unwrap();
     let window = Window::open(&browser).await?;
-    manager(&facility, &window).await?;
+    sign_in_as_manager(&facility, &window).await?;
     let page = |path: &str| format!("{}{path}", facility.gateway.console_url());
 
     window.visit(&page("devices/certificate")).await?;

@@ -50,6 +50,7 @@ fn the_units_stay_within_their_exposure() {
         ("gatewayd.service", GATEWAYD_EXPOSURE),
         ("clamav-daemon.service", CLAMD_EXPOSURE),
         ("gateway-update.service", UPDATER_EXPOSURE),
+        ("gateway-factory-reset.service", UPDATER_EXPOSURE),
         ("gateway-health.service", UPDATER_EXPOSURE),
     ] {
         let threshold = format!("--threshold={bound}");
@@ -75,6 +76,7 @@ fn every_directive_of_the_services_has_a_reason_beside_it() {
     for file in [
         "gatewayd.service",
         "gateway-update.service",
+        "gateway-factory-reset.service",
         "gateway-health.service",
         "clamav-daemon.service.d/renraku-gateway.conf",
     ] {
@@ -191,7 +193,7 @@ fn the_catalog_explains_every_event_in_both_languages() {
         .filter_map(|line| line.strip_prefix("-- "))
         .collect();
     let ids = message_ids();
-    assert!(ids.len() > 10, "the ids were not found in journal.rs");
+    assert!(ids.len() > 10, "the ids were not found in gateway/journal");
     let expected: BTreeSet<String> = ids
         .iter()
         .flat_map(|id| [id.clone(), format!("{id} ja")])
@@ -209,16 +211,18 @@ fn the_catalog_explains_every_event_in_both_languages() {
     assert_eq!(list.text.lines().count(), ids.len(), "{}", list.text);
 }
 
-/// The 32 hexadecimal digits in quotes that journal.rs gives to its event kinds.
+/// The 32 hexadecimal digits in quotes that gateway-journal gives to its event kinds.
 fn message_ids() -> BTreeSet<String> {
-    let source = fs::read_to_string(workspace().join("gateway/daemon/src/journal.rs")).unwrap();
+    let source = fs::read_to_string(workspace().join("gateway/journal/src/lib.rs")).unwrap();
     let is_id = |text: &&str| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     source.split('"').filter(is_id).map(str::to_owned).collect()
 }
 
-const UNITS: [&str; 8] = [
+const UNITS: [&str; 10] = [
     "gatewayd.service",
     "gatewayd.socket",
+    "gateway-factory-reset.path",
+    "gateway-factory-reset.service",
     "gateway-health.service",
     "gateway-update.path",
     "gateway-update.service",

@@ -9,7 +9,7 @@ use crate::parts::{
 };
 
 /// Every page and form that is for the manager alone.
-const MANAGERS_PAGES: [&str; 17] = [
+const MANAGERS_PAGES: [&str; 19] = [
     "/devices",
     "/devices/days",
     "/devices/certificate",
@@ -27,8 +27,10 @@ const MANAGERS_PAGES: [&str; 17] = [
     "/declarations",
     "/declarations/declarations.csv",
     "/report",
+    "/recovery-key",
+    "/leaving",
 ];
-const MANAGERS_FORMS: [(&str, &str); 17] = [
+const MANAGERS_FORMS: [(&str, &str); 20] = [
     ("/devices/pairing", "code=48291537"),
     ("/devices/decision", "pairing=a1b2&decision=approve"),
     ("/devices/11111111111111111111111111111111", "action=revoke"),
@@ -58,6 +60,9 @@ const MANAGERS_FORMS: [(&str, &str); 17] = [
     ("/declarations", "topic=印刷された用紙の取り扱い&remark="),
     ("/break-glass/pin", "pin=482915&pin_again=482915"),
     ("/break-glass/code", ""),
+    ("/recovery-key/show", ""),
+    ("/recovery-key/handed-over", ""),
+    ("/leaving/start", "reason=disposed&word=消去する"),
     ("/break-glass/review", "opening=1&text=x"),
     ("/break-glass/open", "pin=482915&reason=emergency"),
     ("/break-glass/close", ""),
@@ -173,6 +178,9 @@ async fn the_manager_may_do_it_all() {
             "declare Paper ",
             "pin of 6",
             "code",
+            "show recovery key",
+            "forget recovery key",
+            "leave disposed",
             "review 1 x",
             "open pin emergency user=true device=true",
             "close",

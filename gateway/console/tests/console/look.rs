@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use gateway_console::{DeviceKind, Link, Message, Provenance};
+use gateway_console::{DeviceKind, Link, Message, Provenance, RecoveryKey};
 use gateway_notes::Role;
 use gateway_policy::Check;
 
@@ -259,6 +259,15 @@ async fn the_pages_of_break_glass_are_usable() {
         .ask(&console)
         .await;
     look("sealed-code", &code);
+    parts.arrange(|arranged| arranged.recovery = RecoveryKey::OnTheBox);
+    let recovery = get(BOX, "/recovery-key").device(MANAGERS).cookie(&cookie);
+    let leaving = get(BOX, "/leaving").device(MANAGERS).cookie(&cookie);
+    look("leaving", &leaving.ask(&console).await);
+    look("recovery", &recovery.ask(&console).await);
+    let key = post("/recovery-key/show", "")
+        .device(MANAGERS)
+        .cookie(&cookie);
+    look("recovery-key", &key.ask(&console).await);
 }
 
 #[tokio::test]

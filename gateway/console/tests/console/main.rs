@@ -15,6 +15,8 @@ mod desk;
 mod exceptions;
 /// Home page: one light, one sentence, one next action.
 mod home;
+/// The end of the box's service.
+mod leaving;
 /// Renders every page to a file, to be looked at, and holds each to what makes it usable.
 mod look;
 /// The pages of notes: by day, one by one, marked as read, searched, printed, drafted.
@@ -25,6 +27,8 @@ mod parts;
 mod parts_registers;
 /// The way in from the notebook, and what each reader sees.
 mod reader;
+/// The recovery key of the disk.
+mod recovery;
 /// Requests that are none of ours.
 mod requests;
 /// Number and access code, PKCS#12.

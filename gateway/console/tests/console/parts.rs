@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use gateway_console::{
     About, Actor, Admission, Answer, BreakGlass, BreakGlassDesk, CertificateFile, Channel, Console,
-    Days, Desks, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk, Engine, Entry, Key, Line,
-    Machinery, Mark, Medium, MediumKind, MediumState, Message, NewMedium, NewWaiver, Opening,
-    Pairing, PairingId, Possible, Reason, Refusal, Report, ReportDesk, Staff, Ticket, Waiting,
-    Waivers, WaiversDesk,
+    Days, Desks, Device, DeviceDetail, DeviceKind, Devices, DevicesDesk, Engine, Entry, Key,
+    Leaving, LeavingDesk, LeavingReason, Line, Machinery, Mark, Medium, MediumKind, MediumState,
+    Message, NewMedium, NewWaiver, Opening, Pairing, PairingId, Possible, Reason, RecoveryDesk,
+    RecoveryKey, Refusal, Report, ReportDesk, Staff, Ticket, Waiting, Waivers, WaiversDesk,
 };
 use gateway_policy::calendar::Date;
 use gateway_policy::{Check, DeviceId, Effect, Source, Timestamp};
@@ -31,6 +31,9 @@ pub(crate) struct Arranged {
     pub(crate) lines: Vec<Line>,
     pub(crate) media: Vec<Medium>,
     pub(crate) break_glass: BreakGlass,
+    pub(crate) recovery: RecoveryKey,
+    pub(crate) leaving: Leaving,
+    pub(crate) made_anew: bool,
     pub(crate) refused: Option<Refusal>,
     pub(crate) days: Days,
     pub(crate) waivers: Waivers,
@@ -203,6 +206,9 @@ pub(crate) async fn whole_console() -> (Console, TestDesk, Parts, tempfile::Temp
             uses_left: 3,
             ..BreakGlass::default()
         },
+        recovery: RecoveryKey::HandedOver,
+        leaving: Leaving::InService,
+        made_anew: true,
         refused: None,
         days: Days::default(),
         waivers: Waivers {
@@ -222,6 +228,8 @@ pub(crate) async fn whole_console() -> (Console, TestDesk, Parts, tempfile::Temp
         registers: Some(Arc::new(parts.clone())),
         report: Some(Arc::new(parts.clone())),
         break_glass: Some(Arc::new(parts.clone())),
+        recovery: Some(Arc::new(parts.clone())),
+        leaving: Some(Arc::new(parts.clone())),
         waivers: Some(Arc::new(parts.clone())),
         ..Desks::default()
     });
@@ -520,6 +528,37 @@ impl BreakGlassDesk for Parts {
     fn review(&self, opening: u64, text: String, _: Actor) -> Answer<'_, Result<(), Message>> {
         let done = self.ask(format!("review {opening} {text}"));
         Box::pin(async { done })
+    }
+}
+
+impl RecoveryDesk for Parts {
+    fn state(&self) -> RecoveryKey {
+        self.0.lock().unwrap().recovery
+    }
+
+    fn show(&self) -> Answer<'_, Result<Entry, Message>> {
+        let done = self.ask("show recovery key".into());
+        Box::pin(async { done.map(|()| entry("0011-2233-4455-6677-8899-aabb-ccdd-eeff")) })
+    }
+
+    fn hand_over(&self) -> Answer<'_, Result<(), Message>> {
+        let done = self.ask("forget recovery key".into());
+        self.arrange(|arranged| arranged.recovery = RecoveryKey::HandedOver);
+        Box::pin(async { done })
+    }
+}
+
+impl LeavingDesk for Parts {
+    fn state(&self) -> Leaving {
+        self.0.lock().unwrap().leaving.clone()
+    }
+
+    fn makes_disk_anew(&self) -> bool {
+        self.0.lock().unwrap().made_anew
+    }
+
+    fn leave(&self, reason: LeavingReason) -> Result<(), Message> {
+        self.ask(format!("leave {}", reason.code()))
     }
 }
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use gateway_audit::{
-    AuditSink, BreakGlass, DeviceChange, Event, PinChange, PolicyChange, RegisterChange,
-    WaiverChange,
+    AuditSink, BreakGlass, DeviceChange, Event, PinChange, PolicyChange, RecoveryKeyChange,
+    RegisterChange, WaiverChange,
 };
 use gateway_console::Message;
 
@@ -101,6 +101,9 @@ const fn not_done(event: Event) -> Event {
         },
         Event::Register { .. } => Event::Register {
             what: RegisterChange::Refused,
+        },
+        Event::RecoveryKey { .. } => Event::RecoveryKey {
+            what: RecoveryKeyChange::Refused,
         },
         // Nothing else loosens.
         other => other,
