@@ -4,11 +4,13 @@
 //! It builds no image (`cargo xtask image` does) and does not know what is tested. QEMU emulates every instruction, so everything
 //! takes ten times as long as on a box.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub mod disk;
+mod line;
 pub mod writes;
 
 use crate::city::{BOX_HOST, PORTAL_HOST};
@@ -42,6 +44,7 @@ exec qemu-system-x86_64 -machine q35,smm=on -smp 2 -m 2048 -cpu max -display non
   -chardev socket,id=tpm,path=tpm/sock -tpmdev emulator,id=tpm0,chardev=tpm -device tpm-crb,tpmdev=tpm0 \
   -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng \
   -netdev "user,id=lan,restrict=on,hostfwd=tcp:127.0.0.1:$3-:443,hostfwd=tcp:127.0.0.1:$4-:80,guestfwd=tcp:10.0.2.100:443-cmd:socat - TCP4:127.0.0.1:$5" \
+  -object filter-dump,id=line,netdev=lan,file=lan.pcap,maxlen=256 \
   -device virtio-net-pci,netdev=lan"#;
 
 /// The disk as the box sees it.
@@ -49,6 +52,12 @@ const DISK: &str = "-drive file=disk.img,format=raw,if=virtio,cache=writeback";
 
 /// The same, and every write and flush goes to a log as well ([`writes`]).
 const LOGGED_DISK: &str = "-blockdev driver=file,filename=disk.img,node-name=disk -blockdev driver=file,filename=writes.log,node-name=log -blockdev driver=blklogwrites,node-name=logged,file=disk,log=log,log-sector-size=512 -device virtio-blk-pci,drive=logged";
+
+/// What [`DISK`] needs to be started from a USB stick instead, while it stays plugged in.
+const STICK: &str = " -device qemu-xhci -drive if=none,id=stick,format=raw,readonly=on,file=stick.img -device usb-storage,drive=stick,bootindex=0";
+
+/// Bytes of a disk that nobody has used.
+const BLANK: u64 = 4 << 30;
 
 /// Where `cargo xtask image` keeps its tools, and what the tools see as `/work`.
 fn home() -> PathBuf {
@@ -117,6 +126,36 @@ impl Appliance {
     /// # Errors
     /// When there is no such disk or the copy cannot be made.
     pub fn new(name: &str, release: &Path) -> Result<Self> {
+        let disk = release.join("disk.img");
+        if !disk.is_file() {
+            return Err(Error::new(format!(
+                "{} is not there; `cargo xtask image --trial` makes it",
+                disk.display()
+            )));
+        }
+        let appliance = Self::bare(name)?;
+        copy(&disk, &appliance.disk())?;
+        Ok(appliance)
+    }
+
+    /// A machine that nobody has used, with the installer of the release in `release` on a USB stick beside it. It is off.
+    ///
+    /// # Errors
+    /// When there is no installer or the files cannot be made.
+    pub fn blank(name: &str, release: &Path) -> Result<Self> {
+        let appliance = Self::bare(name)?;
+        fs::File::create(appliance.disk())
+            .and_then(|disk| disk.set_len(BLANK))
+            .map_err(|error| Error::new("a blank disk cannot be made").because(error))?;
+        copy(
+            &release.join("installer.img"),
+            &appliance.directory.join("stick.img"),
+        )?;
+        Ok(appliance)
+    }
+
+    /// An empty TPM, firmware without keys, no disk.
+    fn bare(name: &str) -> Result<Self> {
         let directory = home().join("work/boxes").join(name);
         let unusable = |error: std::io::Error| {
             Error::new(format!("{} cannot be used", directory.display())).because(error)
@@ -125,14 +164,6 @@ impl Appliance {
             fs::remove_dir_all(&directory).map_err(unusable)?;
         }
         fs::create_dir_all(directory.join("tpm")).map_err(unusable)?;
-        let disk = release.join("disk.img");
-        if !disk.is_file() {
-            return Err(Error::new(format!(
-                "{} is not there; `cargo xtask image --trial` makes it",
-                disk.display()
-            )));
-        }
-        copy(&disk, &directory.join("disk.img"))?;
         copy(
             &home().join("tools/usr/share/OVMF/OVMF_VARS_4M.fd"),
             &directory.join("vars.fd"),
@@ -221,6 +252,14 @@ impl Appliance {
         self.start(city_port, "-no-reboot", DISK)
     }
 
+    /// As [`Self::switch_on`], with the stick of [`Self::blank`] plugged in and started from.
+    ///
+    /// # Errors
+    /// When QEMU cannot be started.
+    pub fn switch_on_from_stick(&mut self, city_port: u16) -> Result<()> {
+        self.start(city_port, "-no-reboot", &format!("{DISK}{STICK}"))
+    }
+
     /// As [`Self::switch_on_once`]; what it writes is in [`Self::written`] when it is off.
     ///
     /// # Errors
@@ -274,6 +313,14 @@ impl Appliance {
             .spawn()?;
         self.process = Some(process);
         Ok(())
+    }
+
+    /// What it has begun on its line since it was switched on, each once: `tcp 10.0.2.100:443`, `name time.example` …
+    ///
+    /// # Errors
+    /// When there is no record of the line.
+    pub fn begun(&self) -> Result<BTreeSet<String>> {
+        line::begun(&self.directory.join("lan.pcap"))
     }
 
     /// Pulls the plug.

@@ -46,6 +46,11 @@ pub fn directory() -> Result<PathBuf> {
     .to_owned())
 }
 
+/// Whether somebody else has built our binaries and says where: then nothing is to be built again.
+pub fn are_built() -> bool {
+    std::env::var_os(BINARY_DIRECTORY).is_some()
+}
+
 /// The workspace's root directory, as it was when this was compiled.
 pub fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))

@@ -62,6 +62,9 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn build() -> bool {
+    if binaries::are_built() {
+        return true;
+    }
     let status = cargo([
         "build",
         "--package",

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+use test_harness::binaries;
 
 /// So many programs at a time.
 const LANES: usize = 2;
@@ -27,13 +28,21 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// `target/debug`, where the programs of the box are.
+    fn binaries(&self) -> &Path {
+        let beside = self.executable.parent().unwrap_or(Path::new("."));
+        beside.parent().unwrap_or(beside)
+    }
+
     /// The command that runs it, one test at a time: the lanes keep the processors busy.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(&self.executable);
         command
             .args(["--test-threads", "1"])
             .current_dir(&self.folder)
-            .env("RUST_BACKTRACE", "0");
+            .env("RUST_BACKTRACE", "0")
+            // What a test starts is what was built with it. Another selection of packages would be built with other features.
+            .env(binaries::BINARY_DIRECTORY, self.binaries());
         command
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     /// Only formatting, lints and the unit tests: no browser, no end-to-end tests.
     #[arg(long)]
     quick: bool,
-    /// Only the box itself: make the image for trying and boot it (root; about a quarter of an hour).
+    /// Only the box itself: make the image for trying and boot it in every trouble there is a test for (root; over an hour).
     #[arg(long, conflicts_with = "quick")]
     image: bool,
 }
@@ -24,18 +24,25 @@ pub(crate) struct Arguments {
 /// The folder of the end-to-end tests.
 const END_TO_END: &str = "e2e";
 
+/// The end-to-end tests that boot the image.
+const BOOTED: &str = "image_boot";
+
+/// Those of them that belong to every run; the others, each with many starts, are `--image`'s.
+const BOOTED_ALWAYS: [&str; 2] = ["day::", "root::"];
+
 /// Programs of end-to-end tests that measure time, or in which a database is tried as nicely as can be, have the machine to
 /// themselves.
-const ALONE: [&str; 5] = [
+const ALONE: [&str; 4] = [
     "antivirus_checks",
     "antivirus_releases",
     "isolation",
     "sandbox",
-    "store_crashes",
 ];
 
 /// The programs that take longest, longest first, so that none of them is the last and has one processor idle.
-const LONG: [&str; 12] = [
+const LONG: [&str; 14] = [
+    BOOTED,
+    "store_crashes",
     "devices_checks",
     "trouble",
     "data_path",
@@ -114,6 +121,8 @@ fn everything(run: &mut Run) {
         "--lib",
         "--bins",
         "--tests",
+        "--features",
+        "gateway-e2e/image",
         "--message-format",
         "json-render-diagnostics",
     ]);
@@ -129,7 +138,12 @@ fn everything(run: &mut Run) {
     let (whole, parts): (Vec<Program>, Vec<Program>) = programs
         .into_iter()
         .partition(|program| program.package == END_TO_END);
-    run.in_lanes("tests of each crate", parts.iter().map(job).collect());
+    let mut jobs: Vec<Job> = parts.iter().map(job).collect();
+    // Without tests there is nothing to boot it for.
+    if !jobs.is_empty() {
+        jobs.insert(0, bootable_image());
+    }
+    run.in_lanes("tests of each crate", jobs);
     // Fetched before, so that the tests themselves speak to this machine only.
     run.step(
         "accessibility rules (axe-core)",
@@ -178,9 +192,29 @@ fn end_to_end(run: &mut Run, programs: &[Program]) {
 }
 
 fn job(program: &Program) -> Job {
+    let mut command = program.command();
+    if program.package == END_TO_END && program.name == BOOTED {
+        command.args(BOOTED_ALWAYS);
+    }
     Job {
         name: format!("{} {}", program.package, program.name),
-        command: program.command(),
+        command,
+    }
+}
+
+/// The image for trying, of the programs that were built with the tests. Mostly one processor's work.
+fn bootable_image() -> Job {
+    let mut command = Command::new(binaries::ours("xtask").unwrap_or_default());
+    command
+        .args(["image", "--trial"])
+        .env(
+            binaries::BINARY_DIRECTORY,
+            binaries::directory().unwrap_or_default(),
+        )
+        .current_dir(binaries::workspace());
+    Job {
+        name: "bootable image".to_owned(),
+        command,
     }
 }
 
@@ -194,6 +228,7 @@ fn booted(run: &mut Run) {
         "--",
         "image",
         "--trial",
+        "--variations",
     ]);
     if run.step("bootable image", image) {
         run.step(

@@ -11,9 +11,12 @@
     reason = "what a test cannot do is its failure; how much was tried is printed"
 )]
 
+mod day;
 mod factory;
+mod installing;
 mod replay;
 mod root;
+mod running;
 mod stage;
 mod updates;
 

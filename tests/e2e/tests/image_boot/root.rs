@@ -10,14 +10,7 @@ use test_harness::{appliance, binaries};
 #[test]
 fn the_root_has_the_programs_that_are_named_and_nothing_that_changes_its_user() {
     let tree = appliance::root_tree();
-    let list = binaries::workspace().join("image/system/programs.txt");
-    let named: BTreeSet<String> = fs::read_to_string(list)
-        .unwrap()
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect();
+    let named = named(&binaries::workspace().join("image/system/programs.txt"));
     let (mut programs, mut files) = (BTreeSet::new(), Vec::new());
     walk(&tree, &mut files);
     assert!(files.len() > 500, "{} is no root", tree.display());
@@ -68,12 +61,24 @@ fn the_root_has_the_programs_that_are_named_and_nothing_that_changes_its_user() 
         units.iter().map(String::as_str).collect::<Vec<_>>(),
         [
             "clamav-daemon.service",
+            "gateway-factory-reset.path",
             "gateway-health.service",
             "gateway-update.path",
             "gatewayd.service",
             "systemd-networkd.service"
         ]
     );
+}
+
+/// The lines of a list that are no comments.
+pub(crate) fn named(list: &Path) -> BTreeSet<String> {
+    fs::read_to_string(list)
+        .unwrap()
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn walk(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use test_harness::appliance::{self, Appliance};
 use test_harness::city::{self, City};
-use test_harness::setup;
+use test_harness::{setup, wait};
 
-use super::{READY, START};
+use super::{READY, SOON, START};
 
 /// A city with the keys that the image trusts, and a box as it leaves the factory.
 pub(crate) struct Stage {
@@ -78,19 +78,108 @@ impl Stage {
         (status.parse().unwrap_or(0), body.to_owned())
     }
 
+    /// The manager puts the recovery key on paper, and the box forgets it; gives all of the key.
+    pub(crate) fn recovery_key(&self, appliance: &Appliance) -> String {
+        let portal = appliance.portal_url();
+        assert_eq!(self.sign_in(&portal, "manager"), 200);
+        // Over to the box's own pages, once it knows who that is.
+        let over = format!("{portal}.well-known/renraku-gateway/notes");
+        wait::until("the box's own pages", SOON, || {
+            (self.visit(&["--location", &over]).0 == 200).then_some(())
+        })
+        .unwrap();
+        let (status, shown) = self.press(appliance, "recovery-key/show", &[]);
+        assert_eq!(status, 200, "{shown}");
+        let shown = shown.split_once("small-code\">").unwrap().1;
+        let key = shown.split_once('<').unwrap().0.replace('-', "");
+        assert_eq!(key.len(), 32, "{key}");
+        assert_eq!(
+            self.press(appliance, "recovery-key/handed-over", &[]).0,
+            303
+        );
+        assert_ne!(self.press(appliance, "recovery-key/show", &[]).0, 200);
+        let page = format!("{}recovery-key", appliance.console_url());
+        assert!(
+            self.visit(&[&page])
+                .1
+                .contains("この装置からは消えています")
+        );
+        key + "\n"
+    }
+
+    /// Presses a button on one of the box's own pages.
+    pub(crate) fn press(
+        &self,
+        appliance: &Appliance,
+        path: &str,
+        fields: &[&str],
+    ) -> (u16, String) {
+        let console = appliance.console_url();
+        let (origin, target) = (
+            format!("Origin: {}", console.trim_end_matches('/')),
+            format!("{console}{path}"),
+        );
+        let mut arguments = vec!["--header", &origin];
+        for field in fields {
+            arguments.extend(["--data-urlencode", field]);
+        }
+        if fields.is_empty() {
+            arguments.extend(["--data", ""]);
+        }
+        arguments.push(&target);
+        self.visit(&arguments)
+    }
+
+    /// Signs somebody with this role in at the notebook, through the box; gives the status at the end.
+    pub(crate) fn sign_in(&self, portal: &str, role: &str) -> u16 {
+        let users = self.city.described()["users"].as_array().unwrap().clone();
+        let ours = &self.city.described()["numbers"][0]["facility"];
+        let user = users
+            .iter()
+            .find(|user| &user["facility"] == ours && user["role"] == role)
+            .unwrap()
+            .clone();
+        let field = |name: &str| format!("{name}={}", user[name].as_str().unwrap());
+        self.visit(&[
+            "--location",
+            "--header",
+            &format!("Origin: {}", portal.trim_end_matches('/')),
+            "--data-urlencode",
+            &field("user_id"),
+            "--data-urlencode",
+            &field("password"),
+            &format!("{portal}staff/login"),
+        ])
+        .0
+    }
+
     pub(crate) fn reaches(&self, url: &str) -> bool {
         self.visit(&[url]).0 == 200
     }
 
-    /// The state of one check in the newest report that the city has.
-    pub(crate) fn reported(&self, check: &str) -> Option<String> {
+    /// The newest report that the city has.
+    pub(crate) fn newest_report(&self) -> Option<Value> {
         let reports = self.city.statistics().ok()?["reports"].clone();
-        let report = reports
+        let status = reports
             .as_array()?
             .iter()
-            .find(|report| report["kind"] == "status")?["last"]
-            .clone();
-        report["checks"]
+            .find(|report| report["kind"] == "status")?;
+        Some(status["last"].clone())
+    }
+
+    /// Waits until the city has heard that a check is in order.
+    pub(crate) fn hears_that_all_is_well(&self, check: &str, appliance: &Appliance) {
+        wait::until(
+            &format!("the city to hear that {check} is ok"),
+            START + SOON,
+            || (self.reported(check)? == "ok").then_some(()),
+        )
+        .unwrap_or_else(|error| panic!("{error}\n{}", appliance.screen()));
+    }
+
+    /// The state of one check in the newest report that the city has.
+    fn reported(&self, check: &str) -> Option<String> {
+        self.newest_report()?["checks"]
             .as_array()?
             .iter()
             .find(|entry| entry["id"] == check)

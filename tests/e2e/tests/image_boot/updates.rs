@@ -1,4 +1,4 @@
-//! From one release to the next, and back by itself from one that is bad or was damaged.
+//! Back by itself from a release that is bad or was damaged, and through a power cut to one that is good.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,36 +9,6 @@ use test_harness::wait;
 
 use super::stage::Stage;
 use super::{FACTORY, IN_THE_FIRST_BLOCK, NEXT, READY, RESTARTS, SOON, START};
-
-/// The city signs a release; the box fetches it, writes the other slot, restarts into it, finds it good, and says so.
-#[test]
-fn the_next_release_is_installed_and_found_good() {
-    let stage = Stage::new();
-    let mut appliance = stage.box_from_the_factory("updated");
-    stage.provision(&appliance);
-    stage.publish(NEXT, &appliance::trial().join("next"));
-    appliance
-        .wait_for(&[RESTARTS], Duration::from_secs(900))
-        .unwrap();
-    // What runs is the newest, with the root hash and the bill of materials that were signed.
-    for check in ["UPD", "SBOM", "BOOT"] {
-        wait::until(
-            &format!("the city to hear that {check} is ok"),
-            START + SOON,
-            || (stage.reported(check)? == "ok").then_some(()),
-        )
-        .unwrap_or_else(|error| panic!("{error}\n{}", appliance.screen()));
-    }
-    // The firmware's partition has the new kernel without a counter: it was found good. (The old one was, before.)
-    appliance
-        .wait_for_times("Finished gateway-health.service", 2, SOON)
-        .unwrap();
-    appliance.cut_power();
-    assert_eq!(
-        appliance.kernels().unwrap(),
-        ["renraku-gateway_0.1.0_a.efi", "renraku-gateway_0.2.0_b.efi"]
-    );
-}
 
 /// Three releases, signed and bad, one after the other: each is started once, and the box comes back by itself.
 #[test]

@@ -12,6 +12,9 @@ use crate::{Error, Result};
 
 const SECTOR: u64 = 512;
 
+/// Bytes in front of the data of a LUKS2 partition, with every key slot.
+const HEADER: usize = 16 << 20;
+
 /// Where the kernels are on the firmware's partition.
 const KERNELS: &str = "::EFI/Linux";
 
@@ -131,6 +134,28 @@ impl Appliance {
         tool("sbsign", &sign)?;
         fs::read(self.exchange())
             .map_err(|error| Error::new("the signed kernel cannot be read").because(error))
+    }
+
+    /// Whether this key, all of its bytes, opens `/var`: what a support worker does with the disk of a broken box. The box must be off.
+    ///
+    /// # Errors
+    /// When the partition cannot be read.
+    pub fn key_opens_var(&self, key: &[u8]) -> Result<bool> {
+        let unusable = |error: std::io::Error| {
+            Error::new("/var cannot be looked at".to_owned()).because(error)
+        };
+        let start = partition(&self.disk(), "renraku-var")?.start;
+        let mut header = vec![0; HEADER];
+        let mut disk = fs::File::open(self.disk()).map_err(unusable)?;
+        disk.seek(SeekFrom::Start(start)).map_err(unusable)?;
+        disk.read_exact(&mut header).map_err(unusable)?;
+        fs::write(self.exchange(), header).map_err(unusable)?;
+        fs::write(self.directory().join("key"), key).map_err(unusable)?;
+        let (header, key) = (self.inside("exchange"), self.inside("key"));
+        let open = ["open", "--test-passphrase", "--key-file", &key, &header];
+        // With a header that does not say LUKS nothing would open; that is no answer about the key.
+        tool("cryptsetup", &["isLuks", &header])?;
+        Ok(tool("cryptsetup", &open).is_ok())
     }
 
     fn exchange(&self) -> PathBuf {

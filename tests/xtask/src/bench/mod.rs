@@ -99,7 +99,7 @@ struct Series {
 /// Builds what is measured, measures, prints the table.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
     let root = binaries::workspace();
-    let outcome = if std::env::var_os(binaries::BINARY_DIRECTORY).is_some() {
+    let outcome = if binaries::are_built() {
         measure_all(root, arguments)
     } else {
         again_with_release_build(root)

@@ -19,6 +19,7 @@ pub(super) fn make(site: &Site, root_hash: &str, more: &str) -> Result<(), Strin
     for slot in ["a", "b"] {
         let line = pattern
             .replace("@ROOT_HASH@", root_hash)
+            .replace("@SLOT@", slot)
             .replace("@DATA@", &partition(site, "root", slot)?)
             .replace("@HASH@", &partition(site, "verity", slot)?);
         let line = format!("{line} {more}");
@@ -52,14 +53,14 @@ pub(super) fn make(site: &Site, root_hash: &str, more: &str) -> Result<(), Strin
     Ok(())
 }
 
-/// Packs the initial file system: sorted, owned by root, with one time.
-pub(super) fn initrd(site: &Site) -> Result<(), String> {
-    eprintln!("initrd");
+/// Packs an initial file system, `out/<which>`, into `build/<which>.cpio.zst`: sorted, owned by root, with one time.
+pub(super) fn pack(site: &Site, which: &str) -> Result<(), String> {
+    eprintln!("{which}");
     let script = format!(
-        "cd /work/out/initrd && find . -exec touch --no-dereference --date=@{} {{}} + && \
+        "cd /work/out/{which} && find . -exec touch --no-dereference --date=@{} {{}} + && \
          find . -print0 | LC_ALL=C sort --zero-terminated | \
          cpio --null --create --format=newc --reproducible --owner=0:0 --quiet | \
-         zstd --quiet --force -15 -o /work/build/initrd.cpio.zst",
+         zstd --quiet --force -15 -o /work/build/{which}.cpio.zst",
         site.epoch
     );
     site.tools.run("sh", &["-euc", &script]).map(drop)

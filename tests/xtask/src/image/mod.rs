@@ -6,13 +6,14 @@
 mod bill;
 mod disk;
 mod enrolment;
-mod faults;
+mod installer;
 mod kernel;
 mod keys;
 mod root;
 mod tools;
 mod tree;
 mod trial;
+mod variations;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,8 +33,7 @@ pub(crate) struct Arguments {
     #[arg(long, required_unless_present = "trial")]
     city: Option<PathBuf>,
     /// Make an image for trying, for a new reference city of its own, in target/image/trial: `city` keeps the city's state,
-    /// `out` the release, `next` the release after it, and beside them releases that are bad. Programs are built without
-    /// optimisation.
+    /// `out` the release, and `next` the release after it. Programs are built without optimisation.
     #[arg(long, conflicts_with_all = ["city", "out", "keys"])]
     trial: bool,
     /// The release's version; this tree's when not given.
@@ -54,9 +54,9 @@ pub(crate) struct Arguments {
     /// Build the programs without optimisation: much faster, for tests.
     #[arg(long)]
     debug: bool,
-    /// Releases that are bad, too.
-    #[arg(skip)]
-    faults: bool,
+    /// With `--trial`: releases that are bad, too, and one that tells what runs.
+    #[arg(long, requires = "trial")]
+    variations: bool,
 }
 
 /// What every step knows.
@@ -103,7 +103,6 @@ fn next(first: &Arguments) -> Arguments {
         out: appliance::trial().join("next"),
         image_version: "0.2.0".to_owned(),
         debug: true,
-        faults: true,
         fresh: false,
         ..first.clone()
     }
@@ -146,7 +145,7 @@ fn make(arguments: &Arguments) -> Result<String, String> {
         Some(city) => (city.clone(), site.workspace.join(&arguments.out)),
         None => (trial::city()?, appliance::trial().join("out")),
     };
-    tree::stage(&site, &city, &programs)?;
+    tree::stage(&site, &city, &programs.of_the_box)?;
     tree::updater(&site, &arguments.hardware)?;
     tree::build(&site, "system")?;
     if arguments.fresh || !tree::initrd_is_current(&site) {
@@ -155,13 +154,18 @@ fn make(arguments: &Arguments) -> Result<String, String> {
     }
     bill::write(&site)?;
     let root_hash = root::make(&site)?;
-    kernel::initrd(&site)?;
+    kernel::pack(&site, "initrd")?;
     kernel::make(&site, &root_hash, "")?;
     disk::make(&site, &keys)?;
+    // Tests that every change runs do not install from a medium.
+    if !arguments.debug && (!arguments.trial || arguments.variations) {
+        installer::make(&site, &programs.installer)?;
+    }
     put(&site.work.join("disk"), &out)?;
     put(&release, &out.join("release"))?;
-    if arguments.faults {
-        faults::make(&site)?;
+    // Once, beside the release after the first.
+    if arguments.variations && !arguments.trial {
+        variations::make(&site, &keys)?;
     }
     keys.put_away();
     let out = out.canonicalize().unwrap_or(out);
@@ -220,18 +224,44 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("gateway-provision", "gateway-provisioning"),
 ];
 
-fn build(workspace: &Path, debug: bool, with_city: bool) -> Result<Vec<PathBuf>, String> {
+/// The installer's program, on the medium only.
+const INSTALLER: (&str, &str) = ("gateway-install", "gateway-installer");
+
+/// What is built.
+struct Programs {
+    /// [`PROGRAMS`], in that order.
+    of_the_box: Vec<PathBuf>,
+    installer: PathBuf,
+}
+
+impl Programs {
+    fn at(path: impl Fn(&str) -> Result<PathBuf, String>) -> Result<Self, String> {
+        Ok(Self {
+            of_the_box: PROGRAMS
+                .iter()
+                .map(|(program, _)| path(program))
+                .collect::<Result<_, _>>()?,
+            installer: path(INSTALLER.0)?,
+        })
+    }
+}
+
+fn build(workspace: &Path, debug: bool, with_city: bool) -> Result<Programs, String> {
+    if binaries::are_built() {
+        return Programs::at(|program| binaries::ours(program).map_err(|error| error.to_string()));
+    }
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(workspace).args(["build", "--locked"]);
     if !debug {
         command.arg("--release");
     }
-    for (program, package) in PROGRAMS {
+    for (program, package) in PROGRAMS.into_iter().chain([INSTALLER]) {
         command.args(["--package", package, "--bin", program]);
     }
     if with_city {
-        // Started beside the image, not part of it.
+        // Started beside the image, or part of one for trying only.
         command.args(["--package", "reference-city", "--bin", "reference-city"]);
+        command.args(["--package", "test-harness", "--bin", "observer"]);
     }
     match command.status() {
         Ok(status) if status.success() => {}
@@ -241,9 +271,7 @@ fn build(workspace: &Path, debug: bool, with_city: bool) -> Result<Vec<PathBuf>,
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace.join("target"), PathBuf::from);
     let profile = if debug { "debug" } else { "release" };
-    Ok(PROGRAMS
-        .map(|(program, _)| target.join(profile).join(program))
-        .to_vec())
+    Programs::at(|program| Ok(target.join(profile).join(program)))
 }
 
 /// Moves what was made to where it was asked for.
