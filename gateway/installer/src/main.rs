@@ -145,7 +145,8 @@ fn may_be_erased(screen: &Screen, disk: &Disk) -> Result<(), NotInstalled> {
 
 fn lay_out(device: &Path) -> Result<(), NotInstalled> {
     let output = Command::new("systemd-repart")
-        .args(["--empty=force", "--dry-run=no", "--no-pager"])
+        // In an initial file system it would look below /sysroot.
+        .args(["--root=/", "--empty=force", "--dry-run=no", "--no-pager"])
         .arg(format!("--definitions={LAYOUT}"))
         .arg(device)
         .output()?;

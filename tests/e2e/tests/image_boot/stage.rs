@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use test_harness::appliance::{self, Appliance};
@@ -33,8 +34,13 @@ impl Stage {
 
     pub(crate) fn box_from_the_factory(&self, name: &str) -> Appliance {
         let mut appliance = Appliance::new(name, &self.release).unwrap();
+        let begin = Instant::now();
         appliance.switch_on(self.city.port()).unwrap();
         appliance.wait_for(&[READY], START).unwrap();
+        println!(
+            "{name}: gatewayd {} s after the first power-on, /var and keys made",
+            begin.elapsed().as_secs()
+        );
         appliance
     }
 
