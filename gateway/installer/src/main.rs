@@ -145,8 +145,9 @@ fn may_be_erased(screen: &Screen, disk: &Disk) -> Result<(), NotInstalled> {
 
 fn lay_out(device: &Path) -> Result<(), NotInstalled> {
     let output = Command::new("systemd-repart")
-        // In an initial file system it would look below /sysroot.
-        .args(["--root=/", "--empty=force", "--dry-run=no", "--no-pager"])
+        // Otherwise it would work below /sysroot, and from there it copies no partitions.
+        .env("SYSTEMD_IN_INITRD", "0")
+        .args(["--empty=force", "--dry-run=no", "--no-pager"])
         .arg(format!("--definitions={LAYOUT}"))
         .arg(device)
         .output()?;
