@@ -6,5 +6,6 @@ pub mod browsing;
 pub mod managing;
 pub mod releases;
 pub mod seats;
+pub mod signing_in;
 pub mod small_disk;
 pub mod visiting;

@@ -3,7 +3,7 @@
 use test_harness::facility::Facility;
 
 use crate::browsing::{Result, Window};
-use crate::visiting::password;
+use crate::signing_in;
 
 /// Signs the manager in at the notebook and goes over to the box's own pages.
 ///
@@ -13,23 +13,8 @@ use crate::visiting::password;
 /// # Panics
 /// When the city knows no manager of the facility.
 pub async fn sign_in_as_manager(facility: &Facility, window: &Window) -> Result<()> {
-    let described = facility.city.described();
-    let ours = &described["numbers"][0]["facility"];
-    let user = described["users"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .find(|user| &user["facility"] == ours && user["role"] == "manager")
-        .and_then(|user| user["user_id"].as_str())
-        .expect("the city has a manager for each facility");
+    signing_in::at_the_notebook(facility, window, signing_in::seeded(facility, "manager")).await?;
     let portal = facility.gateway.portal_url();
-    window.visit(&format!("{portal}staff/login")).await?;
-    window.type_into("#user_id", user).await?;
-    window
-        .type_into("#password", &password(facility, user))
-        .await?;
-    window.click("#sign-in").await?;
-    window.element("#persons").await?;
     let stored = format!("{portal}.well-known/renraku-gateway/notes");
     // The box has to hear of the manager over the feed before it knows the name.
     window

@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use gateway_e2e::browsing::{Result, Window};
+use gateway_e2e::signing_in::at_the_notebook;
 use gateway_e2e::small_disk::SmallDisk;
 use gateway_e2e::visiting::{Answer, Visitor, password};
 use serde_json::{Value, json};
@@ -366,12 +367,7 @@ async fn a_page_that_is_left_says_so_and_the_manager_sees_who_looked_for_how_lon
 async fn photograph_as_manager(facility: &Facility, browser: &Browser) -> Result<()> {
     let window = Window::open(browser).await?;
     let portal = facility.gateway.portal_url();
-    window.visit(&format!("{portal}staff/login")).await?;
-    window.type_into("#user_id", MANAGER).await?;
-    window
-        .type_into("#password", &password(facility, MANAGER))
-        .await?;
-    window.click("#sign-in").await?;
+    at_the_notebook(facility, &window, MANAGER).await?;
     window.element("#persons .person").await?;
     window
         .visit(&format!("{portal}.well-known/renraku-gateway/notes"))

@@ -9,7 +9,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway_e2e::browsing::{Result, Window};
-use gateway_e2e::visiting::password;
+use gateway_e2e::signing_in::{at_the_notebook, seeded};
 use test_harness::browser::Browser;
 use test_harness::facility::{Facility, Options};
 
@@ -95,21 +95,5 @@ async fn a_device_is_paired_between_two_screens_and_its_browser_shows_the_certif
 }
 
 async fn sign_in_as_manager(facility: &Facility, window: &Window) -> Result<()> {
-    let ours = &facility.city.described()["numbers"][0]["facility"];
-    let users = facility.city.described()["users"].as_array().unwrap();
-    let manager = users
-        .iter()
-        .find(|user| &user["facility"] == ours && user["role"] == "manager")
-        .unwrap();
-    let user = manager["user_id"].as_str().unwrap();
-    window
-        .visit(&format!("{}staff/login", facility.gateway.portal_url()))
-        .await?;
-    window.type_into("#user_id", user).await?;
-    window
-        .type_into("#password", &password(facility, user))
-        .await?;
-    window.click("#sign-in").await?;
-    window.element("#persons").await?;
-    Ok(())
+    at_the_notebook(facility, window, seeded(facility, "manager")).await
 }

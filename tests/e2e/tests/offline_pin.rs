@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use gateway_e2e::browsing::{Result, Window};
 use gateway_e2e::seats::{Seat, openssl, pair};
+use gateway_e2e::signing_in::at_the_notebook;
 use gateway_e2e::visiting::{Answer, password};
 use serde_json::json;
 use test_harness::browser::Browser;
@@ -275,15 +276,7 @@ fn is_in_the_audit_log(mut facility: Facility, expected: &[&str]) {
 
 /// Signs in at the notebook and opens the stored notes.
 async fn sign_in(facility: &Facility, window: &Window) -> Result<()> {
-    window
-        .visit(&format!("{}staff/login", facility.gateway.portal_url()))
-        .await?;
-    window.type_into("#user_id", USER).await?;
-    window
-        .type_into("#password", &password(facility, USER))
-        .await?;
-    window.click("#sign-in").await?;
-    window.element("#persons").await?;
+    at_the_notebook(facility, window, USER).await?;
     let notes = format!(
         "{}.well-known/renraku-gateway/notes",
         facility.gateway.portal_url()

@@ -50,12 +50,25 @@ pub(super) fn make(site: &Site, keys: &Keys) -> Result<(), String> {
     )
     .map_err(failed)?;
     keys.enrolment(site)?;
-    let definitions = site.work.join("build/repart");
+    repart(site, "image/disk/repart", SIZE, SEED, "disk.img")
+}
+
+/// Writes `disk/<file>` with the partitions that the folder `definitions` of the workspace describes.
+pub(super) fn repart(
+    site: &Site,
+    definitions: &str,
+    size: &str,
+    seed: &str,
+    file: &str,
+) -> Result<(), String> {
+    // The tools see the working directory alone.
+    let seen = site.work.join("build/repart");
+    let _ = fs::remove_dir_all(&seen);
     tools::run(
         std::process::Command::new("cp")
             .arg("--recursive")
-            .arg(site.workspace.join("image/disk/repart"))
-            .arg(&definitions),
+            .arg(site.workspace.join(definitions))
+            .arg(&seen),
     )?;
     let mut repart = site.tools.command("env");
     repart
@@ -69,8 +82,8 @@ pub(super) fn make(site: &Site, keys: &Keys) -> Result<(), String> {
             "--sector-size=512",
             "--no-pager",
         ])
-        .arg(format!("--size={SIZE}"))
-        .arg(format!("--seed={SEED}"))
-        .arg("/work/disk/disk.img");
+        .arg(format!("--size={size}"))
+        .arg(format!("--seed={seed}"))
+        .arg(format!("/work/disk/{file}"));
     tools::run(&mut repart).map(drop)
 }

@@ -9,8 +9,7 @@ use std::process::Command;
 
 use test_harness::appliance::disk::partition;
 
-use super::keys::Keys;
-use super::{Site, tools};
+use super::{Site, disk, tools};
 
 /// Every partition's UUID comes from this.
 const SEED: &str = "7b1d0c55-6f0f-4a7e-9b0e-1b7d3a52c9e4";
@@ -31,24 +30,13 @@ pub(super) fn make(site: &Site, program: &Path) -> Result<(), String> {
     tree(site, program)?;
     kernel(site)?;
     firmware_partition(site)?;
-    let definitions = site.work.join("build/installer-repart");
-    copy(&site.workspace.join("image/installer/repart"), &definitions)?;
-    let mut repart = site.tools.command("env");
-    repart
-        .arg(format!("SOURCE_DATE_EPOCH={}", site.epoch))
-        .args([
-            "systemd-repart",
-            "--definitions=/work/build/installer-repart",
-            "--empty=create",
-            "--dry-run=no",
-            "--offline=yes",
-            "--sector-size=512",
-            "--no-pager",
-            "--size=auto",
-        ])
-        .arg(format!("--seed={SEED}"))
-        .arg("/work/disk/installer.img");
-    tools::run(&mut repart).map(drop)
+    disk::repart(
+        site,
+        "image/installer/repart",
+        "auto",
+        SEED,
+        "installer.img",
+    )
 }
 
 /// The initial file system, as `out/installer`.
@@ -116,25 +104,13 @@ fn kernel(site: &Site) -> Result<(), String> {
     let line = fs::read_to_string(site.workspace.join("image/installer/cmdline"))
         .map_err(|error| format!("image/installer/cmdline: {error}"))?;
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    let version = fs::read_to_string(site.work.join("out/kernel-version"))
-        .map_err(|error| format!("kernel-version: {error}"))?;
-    site.tools
-        .run(
-            "ukify",
-            &[
-                "build",
-                "--linux=/work/out/vmlinuz",
-                "--initrd=/work/build/installer.cpio.zst",
-                &format!("--cmdline={line}"),
-                &format!("--os-release=@/work/out/{}/usr/lib/os-release", site.tree),
-                &format!("--uname={}", version.trim()),
-                "--signtool=sbsign",
-                &format!("--secureboot-private-key={}", Keys::path("db.key")),
-                &format!("--secureboot-certificate={}", Keys::path("db.crt")),
-                "--output=/work/build/installer-esp/EFI/BOOT/BOOTX64.EFI",
-            ],
-        )
-        .map(drop)
+    super::kernel::sign(
+        site,
+        "/work/build/installer.cpio.zst",
+        &line,
+        "/work/build/installer-esp/EFI/BOOT/BOOTX64.EFI",
+        &[],
+    )
 }
 
 /// The firmware's partition out of the disk that was made.

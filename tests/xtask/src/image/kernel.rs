@@ -24,33 +24,52 @@ pub(super) fn make(site: &Site, root_hash: &str, more: &str) -> Result<(), Strin
             .replace("@HASH@", &partition(site, "verity", slot)?);
         let line = format!("{line} {more}");
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let file = site.work.join(format!("build/cmdline-{slot}"));
-        fs::write(&file, &line).map_err(|error| format!("{}: {error}", file.display()))?;
-        let version = fs::read_to_string(site.work.join("out/kernel-version"))
-            .map_err(|error| format!("kernel-version: {error}"))?;
-        site.tools.run(
-            "ukify",
+        sign(
+            site,
+            "/work/build/initrd.cpio.zst",
+            &line,
+            &format!("/work/release/uki-{slot}.efi"),
             &[
-                "build",
-                "--linux=/work/out/vmlinuz",
-                "--initrd=/work/build/initrd.cpio.zst",
-                &format!("--cmdline=@/work/build/cmdline-{slot}"),
-                &format!("--os-release=@/work/out/{}/usr/lib/os-release", site.tree),
-                &format!("--uname={}", version.trim()),
-                "--signtool=sbsign",
-                &format!("--secureboot-private-key={}", Keys::path("db.key")),
-                &format!("--secureboot-certificate={}", Keys::path("db.crt")),
                 &format!("--pcr-private-key={}", Keys::path("pcr.key")),
                 &format!("--pcr-public-key={}", Keys::path("pcr.pub")),
                 // /var opens before the root is switched to, and at no other time.
                 "--phases=enter-initrd",
                 "--pcr-banks=sha256",
                 "--measure",
-                &format!("--output=/work/release/uki-{slot}.efi"),
             ],
         )?;
     }
     Ok(())
+}
+
+/// One signed file of kernel, initial file system and command line. `more` says what else ukify is to do.
+pub(super) fn sign(
+    site: &Site,
+    initrd: &str,
+    line: &str,
+    output: &str,
+    more: &[&str],
+) -> Result<(), String> {
+    // In a file: a command line is longer than one may want to read in a list of processes.
+    let file = site.work.join("build/cmdline");
+    fs::write(&file, line).map_err(|error| format!("{}: {error}", file.display()))?;
+    let version = fs::read_to_string(site.work.join("out/kernel-version"))
+        .map_err(|error| format!("kernel-version: {error}"))?;
+    let mut arguments = vec![
+        "build".to_owned(),
+        "--linux=/work/out/vmlinuz".to_owned(),
+        format!("--initrd={initrd}"),
+        "--cmdline=@/work/build/cmdline".to_owned(),
+        format!("--os-release=@/work/out/{}/usr/lib/os-release", site.tree),
+        format!("--uname={}", version.trim()),
+        "--signtool=sbsign".to_owned(),
+        format!("--secureboot-private-key={}", Keys::path("db.key")),
+        format!("--secureboot-certificate={}", Keys::path("db.crt")),
+        format!("--output={output}"),
+    ];
+    arguments.extend(more.iter().map(|word| (*word).to_owned()));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    site.tools.run("ukify", &arguments).map(drop)
 }
 
 /// Packs an initial file system, `out/<which>`, into `build/<which>.cpio.zst`: sorted, owned by root, with one time.
