@@ -256,7 +256,8 @@ impl Console {
     }
 }
 
-fn told(sentence: &str, next_step: &str, code: &str) -> Message {
+/// A refusal that the page itself decides.
+pub(crate) fn told(sentence: &str, next_step: &str, code: &str) -> Message {
     Message {
         sentence: sentence.into(),
         next_step: next_step.into(),

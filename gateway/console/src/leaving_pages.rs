@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 
+use crate::break_glass_pages::told;
 use crate::console::{Console, get};
 use crate::devices_pages::{posted, status};
 use crate::form::Fields;
@@ -109,13 +110,5 @@ impl Console {
             Ok(()) => see_other(PATH),
             Err(refused) => self.leaving_page(request, desk, Some(refused)).await,
         }
-    }
-}
-
-fn told(sentence: &str, next_step: &str, code: &str) -> Message {
-    Message {
-        sentence: sentence.into(),
-        next_step: next_step.into(),
-        code: code.into(),
     }
 }
